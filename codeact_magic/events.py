@@ -1,0 +1,215 @@
+"""What happens in a turn: one closed union of frozen values, and its JSON codec.
+
+A turn is a list of these events. The conversation that the model sees, the record in the notebook and every view are
+folds over that list.
+"""
+
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+Output = dict[str, Any]
+"""One output as nbformat v4 writes it (``stream``, ``display_data``, ``execute_result``, ``error``), or one of the two
+operations on earlier outputs: ``{"output_type": "clear_output", "wait": bool}`` and ``update_display_data`` with
+``transient.display_id``. ``outputs.fold`` turns a sequence of them into what the notebook shows."""
+
+Status = Literal["ok", "error", "stopped", "timeout", "died"]
+Reason = Literal["answered", "stopped", "limit", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one reply as the endpoint counted them; ``cached`` is the part of ``input`` that came from its cache."""
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+
+    @property
+    def total(self) -> int:
+        """Input and output tokens together."""
+        return self.input + self.output
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            input=self.input + other.input, output=self.output + other.output, cached=self.cached + other.cached
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """Names of the namespace that a cell made, bound anew, or deleted; the values describe the objects' types."""
+
+    created: dict[str, str] = field(default_factory=dict)
+    rebound: dict[str, str] = field(default_factory=dict)
+    deleted: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.created or self.rebound or self.deleted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnStarted:
+    """A prompt as written, the same with its ``{names}`` filled, and what the model is told of the state beforehand."""
+
+    turn: str
+    thread: str
+    prompt: str
+    filled: str
+    context: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyDelta:
+    """A piece of a reply as it streams. Shown, never stored: ``ReplyFinished`` has the whole."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyFinished:
+    """A whole reply. ``model`` is the name that the endpoint gave itself; ``cut`` says that it ran out of tokens."""
+
+    text: str
+    usage: Usage = field(default_factory=Usage)
+    model: str = ""
+    seconds: float = 0.0
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyDiscarded:
+    """A reply that broke off: what was streamed of it does not count, and nothing of it was run."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRetried:
+    """The model is asked again after ``wait`` seconds."""
+
+    attempt: int
+    reason: str
+    wait: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellProposed:
+    """Code that is about to become a cell. ``target`` names the existing cell that it edits, if it does."""
+
+    cell: str
+    step: int
+    code: str
+    language: str = "python"
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellStarted:
+    """A cell runs. ``message`` is the id of the request that its outputs answer to, where there is one."""
+
+    cell: str
+    execution_count: int | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellOutput:
+    """One output of a running cell."""
+
+    cell: str
+    output: Output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellFinished:
+    """A cell has ended; ``detail`` is a sentence for the model where ``status`` does not say it all."""
+
+    cell: str
+    status: Status
+    changes: Changes = field(default_factory=Changes)
+    seconds: float = 0.0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnFinished:
+    """The end of a turn, exactly one in each. ``answer`` is Markdown; ``detail`` says why there is none."""
+
+    reason: Reason
+    answer: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+
+
+Event = (
+    TurnStarted
+    | ReplyDelta
+    | ReplyFinished
+    | ReplyDiscarded
+    | ModelRetried
+    | CellProposed
+    | CellStarted
+    | CellOutput
+    | CellFinished
+    | TurnFinished
+)
+
+_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
+_NESTED: dict[str, type[Usage | Changes]] = {"usage": Usage, "changes": Changes}
+
+
+def encode(event: Event) -> dict[str, Any]:
+    """Give an event as a JSON object: its fields and ``"type"``, defaults left out."""
+    row: dict[str, Any] = {"type": type(event).__name__}
+    for each in fields(event):
+        value = getattr(event, each.name)
+        default = each.default_factory() if each.default_factory is not MISSING else each.default
+        if value != default:
+            row[each.name] = asdict(value) if isinstance(value, Usage | Changes) else value
+    return row
+
+
+def decode(row: object) -> Event:
+    """Read what ``encode`` wrote. Unknown fields are passed over, so that a newer record can be read.
+
+    Raises:
+        ValueError: not an object, an unknown type, or a field missing or of the wrong type.
+    """
+    if not isinstance(row, dict):
+        raise ValueError(f"an event is a JSON object, not {type(row).__name__}")
+    kind = _KINDS.get(str(row.get("type")))
+    if kind is None:
+        raise ValueError(f"unknown event type {row.get('type')!r}")
+    values: dict[str, Any] = {}
+    for each in fields(kind):
+        if each.name in row:
+            values[each.name] = _checked(kind.__name__, each.name, each.type, row[each.name])
+        elif each.default is MISSING and each.default_factory is MISSING:
+            raise ValueError(f"{kind.__name__} lacks {each.name!r}")
+    return kind(**values)
+
+
+def _checked(kind: str, name: str, annotation: Any, value: Any) -> Any:
+    """Give ``value`` as the field wants it; records come from strangers, so that every type is looked at."""
+    if nested := _NESTED.get(name):
+        if not isinstance(value, dict):
+            raise ValueError(f"{kind}.{name} is not an object")
+        known = {each.name for each in fields(nested)}
+        row = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items() if key in known}
+        if nested is Usage and not all(type(item) is int for item in row.values()):
+            raise ValueError(f"{kind}.{name} holds something that is not a number of tokens")
+        return nested(**row)
+    if annotation is float and type(value) is int:
+        return float(value)
+    allowed = get_args(annotation)
+    if allowed and all(isinstance(each, str) for each in allowed):
+        good = value in allowed
+    elif annotation == Output:
+        good = isinstance(value, dict) and isinstance(value.get("output_type"), str)
+    elif annotation == int | None:
+        good = value is None or type(value) is int
+    else:
+        good = type(value) is annotation
+    if not good:
+        raise ValueError(f"{kind}.{name} is unusable: {str(value)[:80]!r}")
+    return value

@@ -1,0 +1,1 @@
+"""Adapters of the notebook port: what the user sees."""

@@ -1,0 +1,167 @@
+"""A turn as the views show it: the fold of its events into prompt, steps, cells and outcome."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .events import (
+    CellFinished,
+    CellOutput,
+    CellProposed,
+    CellStarted,
+    Changes,
+    Event,
+    ModelRetried,
+    Output,
+    Reason,
+    ReplyDelta,
+    ReplyDiscarded,
+    ReplyFinished,
+    TurnFinished,
+    TurnStarted,
+    Usage,
+)
+from .outputs import fold
+from .replies import Narration, ReplyParser
+
+
+@dataclass(slots=True)
+class Cell:
+    """One cell of a turn."""
+
+    id: str
+    step: int
+    code: str
+    status: Literal["proposed", "running", "ok", "error", "stopped", "timeout", "died"] = "proposed"
+    execution_count: int | None = None
+    published: list[Output] = field(default_factory=list)
+    changes: Changes = field(default_factory=Changes)
+    seconds: float = 0.0
+    detail: str = ""
+
+    @property
+    def outputs(self) -> list[Output]:
+        """The outputs as a notebook shows them."""
+        return fold(self.published)
+
+
+@dataclass(slots=True)
+class Step:
+    """One reply and the cells that it led to."""
+
+    narration: str = ""
+    cells: list[Cell] = field(default_factory=list)
+    text: str = ""
+
+
+@dataclass(slots=True)
+class Turn:
+    """A turn so far. ``parser`` holds the reply that is streaming; ``notice`` what the user should know meanwhile."""
+
+    id: str = ""
+    thread: str = ""
+    prompt: str = ""
+    steps: list[Step] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    model: str = ""
+    retries: int = 0
+    notice: str = ""
+    reason: Reason | None = None
+    answer: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+    parser: ReplyParser | None = None
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All cells, in order."""
+        return [cell for step in self.steps for cell in step.cells]
+
+    def cell(self, name: str) -> Cell | None:
+        """Find a cell by its id."""
+        return next((cell for step in reversed(self.steps) for cell in step.cells if cell.id == name), None)
+
+    def apply(self, event: Event) -> None:
+        """Fold one more event in."""
+        match event:
+            case TurnStarted():
+                self.id, self.thread, self.prompt = event.turn, event.thread, event.prompt
+            case ReplyDelta():
+                self.notice = ""
+                self.parser = self.parser or ReplyParser()
+                self.parser.feed(event.text)
+            case ReplyFinished():
+                self._replied(event)
+            case ReplyDiscarded():
+                self.parser = None
+                self.notice = f"A reply broke off and was discarded. {event.reason}"
+            case ModelRetried():
+                self.retries += 1
+                self.notice = f"{event.reason} Asking again in {event.wait:g} s (retry {event.attempt})."
+            case TurnFinished():
+                self.parser, self.notice = None, ""
+                self.reason, self.answer, self.detail = event.reason, event.answer, event.detail
+                self.seconds = event.seconds
+                if event.answer and self.steps:
+                    self.steps[-1].narration = ""  # the answer is its last reply
+            case _:
+                self._celled(event)
+
+    def _replied(self, event: ReplyFinished) -> None:
+        parser = ReplyParser()
+        parser.feed(event.text)
+        narrated = [part.text.strip("\n") for part in parser.close().parts if isinstance(part, Narration)]
+        self.steps.append(Step("\n\n".join(narrated).strip(), text=event.text))
+        self.usage += event.usage
+        self.model = event.model or self.model
+        self.parser, self.notice = None, ""
+
+    def _celled(self, event: Event) -> None:
+        match event:
+            case CellProposed():
+                if not self.steps:
+                    self.steps.append(Step())
+                self.steps[-1].cells.append(Cell(event.cell, event.step, event.code))
+            case CellStarted():
+                if cell := self.cell(event.cell):
+                    cell.status, cell.execution_count = "running", event.execution_count
+            case CellOutput():
+                if cell := self.cell(event.cell):
+                    cell.published.append(event.output)
+            case CellFinished():
+                if cell := self.cell(event.cell):
+                    cell.status, cell.changes, cell.seconds = event.status, event.changes, event.seconds
+                    cell.detail = event.detail
+            case _:
+                pass
+
+
+def turn_from(events: Iterable[Event]) -> Turn:
+    """Fold a turn's events."""
+    turn = Turn()
+    for event in events:
+        turn.apply(event)
+    return turn
+
+
+def summary(turn: Turn, seconds: float | None = None) -> str:
+    """Give a turn in one line: outcome, steps, time, tokens, model."""
+    steps = len([step for step in turn.steps if step.cells])
+    outcome = {"answered": "Answered", "stopped": "Stopped", "limit": "Stopped at a limit", "failed": "Failed"}
+    words = [outcome[turn.reason] if turn.reason else "Working"]
+    if steps:
+        words.append(f"{steps} step{'s' if steps > 1 else ''}")
+    words.append(f"{turn.seconds if seconds is None else seconds:.1f} s")
+    if turn.usage.total:
+        cached = f" ({turn.usage.cached:,} cached)" if turn.usage.cached else ""
+        words.append(f"{turn.usage.total:,} tokens{cached}")
+    if turn.retries:
+        words.append(f"{turn.retries} retr{'ies' if turn.retries > 1 else 'y'}")
+    if turn.model:
+        words.append(turn.model)
+    line = " · ".join(words)
+    if turn.reason in ("stopped", "limit", "failed"):
+        line += f" — {turn.detail.rstrip('.')}." if turn.detail else "."
+        if turn.reason != "failed":
+            line += " `%agent continue` goes on."
+    return line
