@@ -1,0 +1,23 @@
+"""Public doubles of a model, so that a user's own tests and notebooks need no key and no network.
+
+``ScriptedModel`` stands in for a model in the same process; ``ScriptedServer`` is a real HTTP endpoint for whatever speaks
+to one. Both answer from a script of ``str``, ``ScriptedReply`` and ``Fault``.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from .scripted import Fault, ScriptedModel, ScriptedReply
+
+if TYPE_CHECKING:
+    from .server import ScriptedServer
+
+__all__ = ["Fault", "ScriptedModel", "ScriptedReply", "ScriptedServer"]
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that ``python -m codeact_magic.testing.server`` does not find its module imported already.
+    if name == "ScriptedServer":
+        from .server import ScriptedServer
+
+        return ScriptedServer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
