@@ -80,6 +80,16 @@ class Conversation:
         head = (Message("system", (TextPart(system, "system"),)),) if system else ()
         return (*head, *self._messages)
 
+    def without(self, turn: str) -> "Conversation":
+        """Give the conversation as it would be had a turn not been asked."""
+        kept, inside = [], False
+        for event in self.events:
+            if isinstance(event, TurnStarted):
+                inside = event.turn == turn
+            if not inside:
+                kept.append(event)
+        return Conversation(kept)
+
     def _prompt(self, event: TurnStarted) -> Message:
         context = "\n".join(text for text in (self._news, event.context) if text)
         self._news = ""

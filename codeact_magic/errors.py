@@ -7,9 +7,10 @@
     │   ├── ContextTooLong     the conversation no longer fits the model's window
     │   └── ModelUnavailable   a passing fault: the loop waits and asks again
     ├── ExecutorError          code could not be run at all (code that fails is an output)
-    └── RecordError            a record is broken, or a replay departs from it
+    ├── RecordError            a record is broken, or a replay departs from it
+    └── TurnFailed             the end of a turn without an answer, as ``%%agent`` reports it
 
-User code that fails is an output, and a stop or a limit is ``TurnFinished.reason``; neither is raised.
+User code that fails is an output, and a stop or a limit is ``TurnFinished.reason``; the loop raises neither.
 """
 
 
@@ -56,3 +57,7 @@ class ExecutorError(CodeactError):
 
 class RecordError(CodeactError):
     """A record cannot be read, or a replay departs from it."""
+
+
+class TurnFailed(CodeactError):
+    """A turn ended without an answer; the message says why."""

@@ -35,8 +35,8 @@ class Interrupts:
         self.by_limit = False  # the next interrupt comes from a time limit
 
     def __enter__(self) -> "Interrupts":
+        self._loop = asyncio.get_running_loop()
         if threading.current_thread() is threading.main_thread():
-            self._loop = asyncio.get_running_loop()
             self._old = signal.signal(signal.SIGINT, self._handle)
         return self
 
@@ -45,7 +45,13 @@ class Interrupts:
             signal.signal(signal.SIGINT, self._old)
             self._old = None
 
+    def stop_soon(self) -> None:
+        """Stop from any thread, as SIGINT does where no generated code is on the stack."""
+        self.hits += 1
+        self._loop.call_soon_threadsafe(self._stop)
+
     def _handle(self, _signum: int, frame: FrameType | None) -> None:
+        __tracebackhide__ = True  # the user's traceback ends in the user's code
         by_limit, self.by_limit = self.by_limit, False
         self.hits += not by_limit
         where = self._where(frame)

@@ -13,7 +13,7 @@ from ..events import Output
 from ..outputs import secrets_in
 from ..ports import CellBegan, CellDone
 from . import namespace
-from .interrupts import Interrupts, Watchdog
+from .interrupts import Interrupts, Watchdog, interrupt_self
 from .iopub import KernelOutputs, new_message
 from .sink import Sink, Watch
 from .terminal import TerminalOutputs, _replaced
@@ -48,16 +48,14 @@ class LiveExecutor:
         shell: the user's ``InteractiveShell``.
         source: where its outputs come from; see ``source_from``.
         limit: seconds that a cell may take before it is interrupted; None for no limit.
-        watch: sees each output at its source, also while a cell blocks the main thread.
     """
 
-    def __init__(
-        self, shell: Any, source: OutputSource, *, limit: float | None = None, watch: Watch | None = None
-    ) -> None:
+    def __init__(self, shell: Any, source: OutputSource, *, limit: float | None = None) -> None:
         self._shell = shell
         self._source = source
         self._limit = limit
-        self._watch = watch
+        self._watch: Watch | None = None
+        self._blocked = False  # a cell runs synchronously
         self._interrupts: Interrupts | None = None
         self._task: asyncio.Task[Any] | None = None
         self._told: namespace.Snapshot = {}
@@ -69,6 +67,10 @@ class LiveExecutor:
         self._told = namespace.snapshot(own)
         return namespace.context(news)
 
+    def prepare(self, *, limit: float | None, watch: Watch | None) -> None:
+        """Set a turn's limit per cell, and who sees each output at its source, also while a cell blocks."""
+        self._limit, self._watch = limit, watch
+
     def forget(self) -> None:
         """Begin a new thread: the model has heard of no variable yet."""
         self._told = {}
@@ -79,6 +81,13 @@ class LiveExecutor:
             return False
         self._task.cancel()
         return True
+
+    def stop(self) -> None:
+        """End the running cell, or the turn where none runs; callable from any thread."""
+        if self._blocked:
+            interrupt_self()
+        elif self._interrupts:
+            self._interrupts.stop_soon()
 
     @contextlib.contextmanager
     def interruptible(self, stop: Callable[[], None], root: Any = None) -> Iterator[Interrupts]:
@@ -142,10 +151,13 @@ class LiveExecutor:
         return transformed, self._shell.should_run_async(code, transformed_cell=transformed)
 
     def _run(self, code: str, cell: str) -> bool:
+        self._blocked = True
         try:
             result = self._shell.run_cell(code, store_history=True, cell_id=cell)
         except KeyboardInterrupt:  # it came when the code had just ended
             return False
+        finally:
+            self._blocked = False
         return bool(result.success) and not getattr(self._shell, "_last_traceback_during_displayhook", False)
 
     async def _run_async(self, code: str, transformed: str | None, cell: str) -> Any:

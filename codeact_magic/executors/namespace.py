@@ -1,9 +1,11 @@
 """The user's namespace: which names are there, what they are, and what a cell did to them."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ..events import Changes
+from ..outputs import bounded
 
 _SHAPED = ("pandas", "numpy", "polars", "torch", "xarray", "scipy")
 _PLAIN = (int, float, complex, bool, str, bytes)
@@ -66,3 +68,23 @@ def context(own: Mapping[str, Any]) -> str:
         return ""
     rows = _first({name: describe(value) for name, value in own.items()})
     return "Names in the kernel: " + ", ".join(f"{name} ({kind})" if kind else name for name, kind in rows.items())
+
+
+_NAME = re.compile(r"(?<!\{)\{([^\W\d]\w*(?:\.[^\W\d]\w*)*)\}(?!\})")
+_FILLED = 4_000  # characters of one value in a prompt
+
+
+def filled(prompt: str, namespace: Mapping[str, Any]) -> str:
+    """Fill ``{name}`` and ``{a.b}`` with their values where they exist; all else is left as written."""
+
+    def value(found: re.Match[str]) -> str:
+        first, *rest = found[1].split(".")
+        try:
+            item = namespace[first]
+            for name in rest:
+                item = getattr(item, name)
+            return bounded(str(item), _FILLED)
+        except Exception:  # noqa: BLE001 - attributes and texts of the user's objects may raise anything
+            return found[0]
+
+    return _NAME.sub(value, prompt)

@@ -103,9 +103,10 @@ class OpenAIModel:
         loop = asyncio.get_running_loop()
         for key in [each for each in self._clients if each[0] is loop]:
             await self._clients.pop(key).close()
+        self._forget_closed_loops()
 
     async def _open(self, endpoint: "_Endpoint", messages: Sequence[Message]) -> "AsyncStream[ChatCompletionChunk]":
-        from openai import APIError
+        from openai import APIError  # noqa: PLC0415 - lazy, it takes long
 
         # Errors are raised outside their ``except``, here and in ``_next``: the client's own hold the request, and the
         # request holds the key.
@@ -122,10 +123,10 @@ class OpenAIModel:
         raise failure
 
     def _client(self, url: str) -> "AsyncOpenAI":
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient  # noqa: PLC0415 - lazy, it takes long
 
         loop = asyncio.get_running_loop()
-        self._clients = {key: client for key, client in self._clients.items() if not key[0].is_closed()}
+        self._forget_closed_loops()
         if (loop, url) not in self._clients:
             # Our own HTTP client: the default one closes itself in whatever loop runs when it is collected. Redirects
             # would carry the extra headers to a host that the user did not name.
@@ -134,6 +135,10 @@ class OpenAIModel:
                 api_key=_PLACEHOLDER, base_url=url, timeout=self._options.timeout, max_retries=0, http_client=http
             )
         return self._clients[loop, url]
+
+    def _forget_closed_loops(self) -> None:
+        # Their connections cannot be closed any more: that takes the loop that they belong to.
+        self._clients = {key: client for key, client in self._clients.items() if not key[0].is_closed()}
 
     def _request(self, endpoint: "_Endpoint", messages: Sequence[Message]) -> dict[str, Any]:
         options = self._options
@@ -157,7 +162,7 @@ class OpenAIModel:
 
 async def _next(response: "AsyncStream[ChatCompletionChunk]", endpoint: "_Endpoint") -> "ChatCompletionChunk | None":
     """Give the next chunk, or nothing at the end of the stream."""
-    from openai import APIError
+    from openai import APIError  # noqa: PLC0415 - lazy, it takes long
 
     try:
         return await anext(response)
@@ -250,7 +255,7 @@ class _Endpoint:
 
     def failure(self, error: "APIError", *, streaming: bool) -> ModelError:
         """Give our error for one of the client's; ``streaming`` says that the reply had begun."""
-        from openai import APIConnectionError, APIStatusError
+        from openai import APIConnectionError, APIStatusError  # noqa: PLC0415 - lazy, it takes long
 
         if isinstance(error, APIConnectionError):
             return self._no_answer(error, streaming=streaming)
@@ -274,21 +279,24 @@ class _Endpoint:
             return ContextTooLong(f"The conversation is too long for {self.model!r}{said}")
         if status in {408, 409, 429} or status >= 500:
             return ModelUnavailable(answered, wait)
-        if status == 401:
-            return BadCredentials(f"{self.shown} did not accept the key: check OPENAI_API_KEY.")
-        if status == 403:
-            return BadCredentials(f"The key in OPENAI_API_KEY may not use {self.model!r} at {self.shown}{said}")
-        if status == 404:
-            return ModelError(
-                f"{self.shown} knows no model {self.model!r}, or is not the right address: "
-                f"change --model or --base-url{said}"
-            )
-        if status < 400:
+        if 300 <= status < 400:
             return ModelError(f"{self.shown} redirects (HTTP {status}): name the address it leads to with --base-url.")
-        return ModelError(answered)
+        known: dict[int, tuple[type[ModelError], str]] = {
+            401: (BadCredentials, f"{self.shown} did not accept the key: check OPENAI_API_KEY."),
+            403: (BadCredentials, f"The key in OPENAI_API_KEY may not use {self.model!r} at {self.shown}{said}"),
+            404: (
+                ModelError,
+                (
+                    f"{self.shown} knows no model {self.model!r}, or is not the right address: "
+                    f"change --model or --base-url{said}"
+                ),
+            ),
+        }
+        kind, sentence = known.get(status, (ModelError, answered))
+        return kind(sentence)
 
     def _no_answer(self, error: "APIConnectionError", *, streaming: bool) -> ModelUnavailable:
-        from openai import APITimeoutError
+        from openai import APITimeoutError  # noqa: PLC0415 - lazy, it takes long
 
         cause = type(error.__cause__).__name__
         if streaming and isinstance(error, APITimeoutError):
@@ -321,11 +329,13 @@ def _endpoint(options: OpenAIOptions) -> _Endpoint:
     base, key = _base_url(options), os.environ.get("OPENAI_API_KEY", "").strip()
     try:
         parts = urlsplit(base)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        # The client appends its paths to the end of the URL, so that a query would swallow them.
+        plain = not (parts.query or parts.fragment)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and plain
     except ValueError:
         usable = False
     if not usable:
-        raise ModelError(f"{_shown(base)!r} is not an http or https address: check --base-url.")
+        raise ModelError(f"{_shown(base)!r} is not an http or https address without a query: check --base-url.")
     own = {name.lower(): value for name, value in options.headers.items()}
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if not key and not user and "authorization" not in own and parts.hostname == urlsplit(DEFAULT_URL).hostname:

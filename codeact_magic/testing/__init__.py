@@ -1,7 +1,7 @@
 """Public doubles of a model, so that a user's own tests and notebooks need no key and no network.
 
-``ScriptedModel`` stands in for a model in the same process; ``ScriptedServer`` is a real HTTP endpoint for whatever speaks
-to one. Both answer from a script of ``str``, ``ScriptedReply`` and ``Fault``.
+``ScriptedModel`` stands in for a model in the same process; ``ScriptedServer`` is a real HTTP endpoint for whatever
+speaks to one. Both answer from a script of ``str``, ``ScriptedReply`` and ``Fault``.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ __all__ = ["Fault", "ScriptedModel", "ScriptedReply", "ScriptedServer"]
 def __getattr__(name: str) -> Any:
     # Late, so that ``python -m codeact_magic.testing.server`` does not find its module imported already.
     if name == "ScriptedServer":
-        from .server import ScriptedServer
+        from .server import ScriptedServer  # noqa: PLC0415 - late
 
         return ScriptedServer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -120,11 +120,11 @@ class ScriptedModel:
     """A model with no network: it answers from a script, and keeps what it was asked in ``prompts``.
 
     Args:
-        script: strings, ``ScriptedReply``, ``Fault``, exceptions to raise, or functions of the messages that give one of
-            these; or one function for all requests. When it has run out, ``ModelError`` is raised.
+        script: strings, ``ScriptedReply``, ``Fault``, exceptions to raise, or functions of the messages that give one
+            of these; or one function for all requests. When it has run out, ``ModelError`` is raised.
 
     Example:
-        >>> model = ScriptedModel(["```python\\n1 + 1\\n```", "It is 2."])
+        >>> model = ScriptedModel(["Let me look.", "It is 2."])
     """
 
     def __init__(

@@ -1,0 +1,290 @@
+"""The agent of one shell: what a ``%%agent`` cell does, from its options to its last display.
+
+It joins the parts: settings, a model, the live executor, the notebook that fits the frontend, and the session.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from .config import CodeAct, Settings, model_from, settings_from
+from .errors import ConfigError, RecordError, TurnFailed
+from .events import Event, TurnFinished, TurnStarted
+from .executors.iopub import KernelOutputs
+from .executors.live import LiveExecutor, source_from
+from .executors.namespace import filled
+from .notebooks.comm import CommNotebook, Connection
+from .notebooks.inline import InlineNotebook
+from .notebooks.protocol import Begin, Hello, Opening
+from .notebooks.text import TextNotebook
+from .ports import Model, Notebook
+from .prompts import CONTINUE, system_prompt
+from .record import Record, mark, read, record_from, stands
+from .session import Session
+
+
+class Stopped(KeyboardInterrupt):
+    """The user interrupted a turn. Queued cells are aborted, as after any interrupt; the traceback is one line."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"KeyboardInterrupt: {self}"]
+
+
+class Agent:
+    """The agent of one shell.
+
+    Args:
+        shell: the user's ``InteractiveShell``.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        self.config = CodeAct(parent=shell)
+        self.source = source_from(shell)
+        self.executor = LiveExecutor(shell, self.source)
+        self.session: Session | None = None
+        self.active = False
+        self.replaced: dict[str, datetime] = {}
+        self.chosen = ""  # the model that `%agent model` named
+        self._model: tuple[Settings, Model] | None = None
+        self._remembered: tuple[str, list[Event]] = ("", [])  # the document's history, for a fresh kernel
+        self._fresh = True
+        self._by_client = False
+        self._turns: dict[str, str] = {}  # prompt cell -> the turn that it asked last
+        self._silent: set[str] = set()  # frontends that are no clients
+        self._outcome: TurnFinished | None = None
+
+    async def ask(self, prompt: str, options: Mapping[str, Any], *, root: Any = None) -> None:
+        """Run one turn and show it.
+
+        Args:
+            prompt: as the user wrote it.
+            options: of the cell; see ``config.Settings``.
+            root: the code object that drives the loop, where the turn does not run on the shell's own.
+
+        Raises:
+            CodeactError: the turn could not begin, or failed.
+            Stopped: the user interrupted it.
+        """
+        self.refuse_nested()
+        if not prompt.strip():
+            raise ConfigError("The prompt is empty: write what you want to know below the %%agent line.")
+        settings = self.settings(options)
+        self.active, self._outcome, self._by_client = True, None, False
+        turn = asyncio.ensure_future(self._turn(prompt, settings))
+        try:
+            with self.executor.interruptible(turn.cancel, root) as interrupts:
+                try:
+                    await turn
+                except asyncio.CancelledError:
+                    if (task := asyncio.current_task()) and task.cancelling():
+                        turn.cancel()
+                        await asyncio.wait({turn})
+                        raise
+        finally:
+            self.active = False
+        if interrupts.hits and not self._by_client:
+            raise Stopped("the turn was stopped; `%agent continue` goes on.")
+        if self._outcome and self._outcome.reason == "failed":
+            raise TurnFailed(self._outcome.detail)
+
+    async def go_on(self, options: Mapping[str, Any], *, root: Any = None) -> None:
+        """Go on after a stop, a limit or a failure."""
+        if self.session is None or not self.session.conversation.events:
+            raise ConfigError("There is no turn to continue in this kernel: ask one with %%agent.")
+        await self.ask(CONTINUE, {**options, "again": True}, root=root)
+
+    def refuse_nested(self) -> None:
+        """Refuse to start a turn within a turn."""
+        if self.active:
+            raise ConfigError("An agent's cell cannot start a turn: %%agent is for the user's own cells.")
+
+    def settings(self, options: Mapping[str, Any] | None = None) -> Settings:
+        """Give the settings as they stand, with a cell's options over them."""
+        chosen = {"model": self.chosen or None}
+        return settings_from(self.config).with_options(chosen).with_options(options or {})
+
+    def reset(self) -> None:
+        """Begin a new thread."""
+        self._fresh, self._remembered = False, ("", [])
+        self.executor.forget()
+        if self.session:
+            self.session.reset()
+
+    def close(self) -> None:
+        """Leave the shell as it was."""
+        self.source.close()
+
+    def model_for(self, settings: Settings, *, notebook: str = "") -> Model:
+        """Give the model of the settings; the one of the last turn if nothing has changed."""
+        if self._model is None or self._model[0] != settings:
+            self._model = (settings, model_from(settings, notebook=notebook or self._path()))
+        return self._model[1]
+
+    async def _turn(self, prompt: str, settings: Settings) -> None:
+        self.source.begin()
+        turn = uuid4().hex[:12]
+        async with self._connected(turn) as (connection, hello):
+            settings = settings.with_options(hello.options if hello else {})
+            inline = self._inline(settings, brief=hello is not None)
+            own, above = self._records(hello)
+            if own and not settings.again and stands(own, prompt, _below(hello)):
+                self._remember([*above, own])
+                if isinstance(inline, InlineNotebook):
+                    inline.note("Answered before: the cells below run as they are. `%%agent --again` asks again.")
+                return
+            model = self.model_for(settings, notebook=hello.document if hello else "")
+            self._remember(above)
+            session = self._session(settings, model)
+            notebook: Notebook = inline
+            if connection and hello and isinstance(inline, InlineNotebook):
+                notebook = CommNotebook(connection, inline)
+                self.source.native = True
+                old = _cells_of(hello, own.turn) if own else ()
+                self.replaced.update(dict.fromkeys(old, datetime.now(UTC)))
+                notebook.begin(Begin(replace=tuple(old)))
+            self._forget(own.turn if own else self._turns.get(self.source.cell_id, ""))
+            if cell := (hello.cell if hello else self.source.cell_id):
+                self._turns[cell] = turn
+            await self._run(session, notebook, prompt, settings, turn)
+
+    async def _run(self, session: Session, notebook: Notebook, prompt: str, settings: Settings, turn: str) -> None:
+        session.notebook, session.limits = notebook, settings.limits
+        watch = notebook.watch if isinstance(notebook, InlineNotebook) else None
+        self.executor.prepare(limit=settings.timeout, watch=watch)
+        text = filled(prompt, self.shell.user_ns)
+        async with contextlib.aclosing(session.ask(prompt, filled=text, turn=turn)) as events:
+            async for event in events:
+                if isinstance(event, TurnFinished):
+                    self._outcome = event
+
+    @contextlib.asynccontextmanager
+    async def _connected(self, turn: str) -> AsyncIterator[tuple[Connection | None, Hello | None]]:
+        """Ask the frontend whether it is a client; it is asked again when it has a new session."""
+        if not isinstance(self.source, KernelOutputs) or self.source.client in self._silent:
+            yield None, None
+            return
+        connection = Connection(self.source.restore, self._stop)
+        try:
+            opening = Opening(turn=turn, owner=self.source.client, cell=self.source.cell_id)
+            hello = await connection.open(opening)
+            if hello is None:
+                self._silent.add(self.source.client)
+            yield (connection, hello) if hello else (None, None)
+        finally:
+            connection.close()
+
+    def _stop(self) -> None:
+        """Take a client's stop, on any thread: as an interrupt, but cells queued behind the prompt still run."""
+        self._by_client = True
+        self.executor.stop()
+
+    def _inline(self, settings: Settings, *, brief: bool) -> InlineNotebook | TextNotebook:
+        if not isinstance(self.source, KernelOutputs) or settings.display == "plain":
+            return TextNotebook(self._colour())
+        return InlineNotebook(self.source.publish, self._recorded, brief=brief)
+
+    def _colour(self) -> Callable[[str], str]:
+        def colour(code: str) -> str:
+            if not sys.stdout.isatty():
+                return code
+            coloured: str = self.shell.pycolorize(code)
+            return coloured
+
+        return colour
+
+    def _recorded(self) -> dict[str, Any]:
+        """Give the record of the turn that has just ended."""
+        return record_from(self._last_turn(), outputs=True)
+
+    def _last_turn(self) -> list[Event]:
+        events = self.session.conversation.events if self.session else []
+        start = max((place for place, event in enumerate(events) if isinstance(event, TurnStarted)), default=0)
+        return events[start:]
+
+    def _session(self, settings: Settings, model: Model) -> Session:
+        system = "\n".join(filter(None, (system_prompt(), settings.system)))
+        if self.session is None:
+            self.session = Session(model, self.executor, system=system)
+            thread, events = self._remembered
+            self.session.reset(thread, events)
+        self._fresh = False
+        self.session.model, self.session.system = model, system
+        return self.session
+
+    def _records(self, hello: Hello | None) -> tuple[Record | None, list[Record]]:
+        """Read the document's records: the prompt cell's own, and those above it. A broken one is passed over."""
+        if hello is None:
+            return None, []
+        own: Record | None = None
+        above: list[Record] = []
+        outputs = {str(cell.get("id")): cell.get("outputs") or [] for cell in hello.cells}
+        for cell in hello.cells:
+            here = cell.get("id") == hello.cell
+            if (value := mark(cell).get("record")) is not None:
+                try:
+                    record = read(value, outputs, cell=str(cell.get("id")))
+                except RecordError as error:
+                    print(f"{error} It is passed over.", file=sys.stderr)  # noqa: T201 - the user's notebook
+                else:
+                    own, above = (record, above) if here else (own, [*above, record])
+            if here:
+                break
+        return own, above
+
+    def _remember(self, records: list[Record]) -> None:
+        """Take the document's turns as the thread's history, where the kernel has none of its own."""
+        if self._fresh and records:
+            thread = records[-1].thread
+            events = [event for record in records if record.thread == thread for event in record.events]
+            self._remembered = (thread, events)
+
+    def _forget(self, turn: str) -> None:
+        """Take a turn that is asked anew out of the history."""
+        if turn and self.session:
+            self.session.conversation = self.session.conversation.without(turn)
+
+    def _path(self) -> str:
+        return str(self.shell.user_ns.get("__session__") or os.environ.get("JPY_SESSION_NAME") or "")
+
+
+def _below(hello: Hello | None) -> list[str]:
+    """Give the ids of marked cells below the prompt cell."""
+    ids = [str(cell.get("id")) for cell in hello.cells] if hello else []
+    return ids[ids.index(hello.cell) + 1 :] if hello and hello.cell in ids else []
+
+
+def _cells_of(hello: Hello, turn: str) -> tuple[str, ...]:
+    """Give the cells that a turn made, its answer included."""
+    return tuple(str(cell.get("id")) for cell in hello.cells if mark(cell).get("turn") == turn and cell.get("id") != hello.cell)
+
+
+@contextlib.contextmanager
+def counted(shell: Any, later: Callable[[Callable[..., None]], Any] | None) -> Iterator[None]:
+    """Let the prompt cell keep its execution count, and the cell after the turn go on from the last generated one.
+
+    Args:
+        shell: the shell.
+        later: schedules a call for when the kernel has replied to the prompt cell; None in a terminal.
+    """
+    before = shell.execution_count
+    try:
+        yield
+    finally:
+        final = shell.execution_count
+        inputs = shell.history_manager.input_hist_parsed
+        if len(inputs) > before - 1 and "codeact_magic" in inputs[before - 1]:
+            inputs[before - 1] = shell.history_manager.input_hist_raw[before - 1]
+        shell._last_traceback_during_displayhook = False  # noqa: SLF001 - a generated cell's, not the prompt's
+        if later is not None and final != before:
+            shell.execution_count = before  # the reply reads this count less one
+
+            def go_on(*_: object) -> None:
+                shell.execution_count = final
+
+            later(go_on)

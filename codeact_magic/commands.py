@@ -1,0 +1,139 @@
+"""The commands of ``%agent``: what is configured, what was used, what was said."""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+
+from .conversation import usage_of
+from .events import Event, ReplyFinished, TurnFinished, TurnStarted, Usage
+from .turns import summary, turn_from
+
+if TYPE_CHECKING:
+    from .agent import Agent
+
+HELP = """\
+%%agent [--model M] [--base-url U] [--max-steps N] [--timeout S] [--again]
+    asks the model; the cell's text is the prompt, {name} and {a.b} are filled with your variables.
+%agent                  what is configured and where the thread stands
+%agent model [NAME]     shows or sets the model of this session
+%agent usage            tokens by turn
+%agent history          the turns of this thread
+%agent reset            begins a new thread; your variables stay
+%agent continue         goes on after a stop, a limit or a failure
+%agent help             this text"""
+
+
+def command(agent: "Agent", words: list[str], options: Mapping[str, Any]) -> None:
+    """Run one command and print its result.
+
+    Raises:
+        UsageError: there is no such command, or it takes no such words.
+    """
+    name, *rest = words or ["status"]
+    commands = {"status": _status, "model": _model, "usage": _usage, "history": _history, "reset": _reset, "help": _help}
+    if name not in commands or (rest and name != "model") or len(rest) > 1:
+        known = " | ".join((*commands, "continue"))
+        raise UsageError(f"%agent takes {known}; to ask something, put it into a cell below %%agent.")
+    if any(value is not None for value in options.values()):
+        raise UsageError(f"%agent {name} takes no options; they belong to %%agent.")
+    print(commands[name](agent, rest))  # noqa: T201 - a magic's result
+
+
+def turns_of(events: list[Event]) -> list[list[Event]]:
+    """Split a thread's events into turns."""
+    turns: list[list[Event]] = []
+    for event in events:
+        if isinstance(event, TurnStarted):
+            turns.append([])
+        turns[-1].append(event)
+    return turns
+
+
+def _events(agent: "Agent") -> list[Event]:
+    return agent.session.conversation.events if agent.session else []
+
+
+def _status(agent: "Agent", _: list[str]) -> str:
+    settings = agent.settings()
+    turns = turns_of(_events(agent))
+    recorded = settings.model.startswith("recorded")
+    key = "set" if os.environ.get("OPENAI_API_KEY") else "not set"
+    rows = {
+        "model": settings.model,
+        "endpoint": "a recording, no network" if recorded else _shown(settings.base_url) or "OpenAI's own",
+        "OPENAI_API_KEY": "not needed" if recorded else key,
+        "limits": f"{settings.max_steps} steps a turn"
+        + (f", {settings.max_tokens:,} tokens" if settings.max_tokens else "")
+        + (f", {settings.timeout:g} s a cell" if settings.timeout else ""),
+        "thread": f"{agent.session.thread if agent.session else 'none yet'}, {len(turns)} turns",
+    }
+    if turns:
+        rows["last turn"] = summary(turn_from(turns[-1]))
+    width = max(map(len, rows))
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows.items())
+
+
+def _shown(url: str) -> str:
+    """Give an address without the credentials that it may hold."""
+    scheme, found, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if found else url
+
+
+def _model(agent: "Agent", rest: list[str]) -> str:
+    if rest:
+        agent.chosen = rest[0]
+    return f"model  {agent.settings().model}"
+
+
+def _usage(agent: "Agent", _: list[str]) -> str:
+    turns = turns_of(_events(agent))
+    if not turns:
+        return "No turn yet: ask one with %%agent."
+    rows = [("turn", "requests", "input", "cached", "output", "prompt")]
+    total = Usage()
+    for number, events in enumerate(turns, start=1):
+        usage = usage_of(events)
+        total += usage
+        requests = sum(isinstance(event, ReplyFinished) for event in events)
+        rows.append((str(number), str(requests), *_tokens(usage), _line(events)))
+    rows.append(("all", "", *_tokens(total), ""))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return "\n".join(
+        "  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[5]]).rstrip()
+        for row in rows
+    )
+
+
+def _tokens(usage: Usage) -> tuple[str, str, str]:
+    return f"{usage.input:,}", f"{usage.cached:,}", f"{usage.output:,}"
+
+
+def _line(events: list[Event]) -> str:
+    start = events[0]
+    text = " ".join(start.prompt.split()) if isinstance(start, TurnStarted) else ""
+    return text if len(text) <= 70 else text[:69] + "…"
+
+
+def _history(agent: "Agent", _: list[str]) -> str:
+    turns = turns_of(_events(agent))
+    if not turns:
+        return "No turn yet: ask one with %%agent."
+    rows = []
+    for number, events in enumerate(turns, start=1):
+        rows.append(f"{number}. {_line(events)}")
+        turn = turn_from(events)
+        rows.append(f"   {summary(turn)}")
+        if isinstance(events[-1], TurnFinished) and turn.answer:
+            rows.append(f"   {' '.join(turn.answer.split())[:200]}")
+    return "\n".join(rows)
+
+
+def _reset(agent: "Agent", _: list[str]) -> str:
+    agent.reset()
+    return "A new thread begins: the model has forgotten the conversation. Your variables stay."
+
+
+def _help(_agent: "Agent", _: list[str]) -> str:
+    return HELP

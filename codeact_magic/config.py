@@ -1,0 +1,146 @@
+"""Configuration: traitlets in, frozen ``Settings`` out. Defaults, ``ipython_config.py``, environment, options.
+
+Each later one wins. Keys are not settings: they are read from the environment when they are used.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from traitlets import Bool, Dict, Enum, Float, Int, TraitError, Unicode
+from traitlets.config import Configurable
+
+from .errors import ConfigError
+from .loop import Limits
+from .ports import Model
+
+DEFAULT_MODEL = "gpt-5.5"
+
+
+class CodeAct(Configurable):
+    """Settings of the agent, as ``c.CodeAct.model = "..."`` in ``ipython_config.py``."""
+
+    model = Unicode(DEFAULT_MODEL, help="The model's name, or recorded[:NOTEBOOK].").tag(config=True)
+    base_url = Unicode("", help="An OpenAI-compatible endpoint; empty for OpenAI's own.").tag(config=True)
+    max_steps = Int(20, min=1, help="Replies of one turn.").tag(config=True)
+    max_tokens = Int(None, allow_none=True, min=1, help="Tokens of one turn, requests included.").tag(config=True)
+    timeout = Float(None, allow_none=True, help="Seconds that a generated cell may take.").tag(config=True)
+    temperature = Float(None, allow_none=True, help="Sampling temperature.").tag(config=True)
+    top_p = Float(None, allow_none=True, help="Nucleus sampling.").tag(config=True)
+    seed = Int(None, allow_none=True, help="Seed, where the endpoint takes one.").tag(config=True)
+    max_output_tokens = Int(None, allow_none=True, min=1, help="Tokens of one reply.").tag(config=True)
+    reasoning_effort = Unicode("", help="low, medium, high, or what the endpoint takes.").tag(config=True)
+    headers = Dict(key_trait=Unicode(), value_trait=Unicode(), help="Extra headers of requests.").tag(config=True)
+    body = Dict(key_trait=Unicode(), help="Extra fields of requests.").tag(config=True)
+    silence = Float(120.0, min=0.1, help="Seconds that the endpoint may be silent.").tag(config=True)
+    display = Enum(["auto", "rich", "plain"], "auto", help="How a turn is shown without a client.").tag(config=True)
+    system = Unicode("", help="Text added to the system prompt.").tag(config=True)
+    again = Bool(False, help="Ask an answered prompt again when its cell is run again.").tag(config=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one turn."""
+
+    model: str = DEFAULT_MODEL
+    base_url: str = ""
+    max_steps: int = 20
+    max_tokens: int | None = None
+    timeout: float | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    max_output_tokens: int | None = None
+    reasoning_effort: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    silence: float = 120.0
+    display: Literal["auto", "rich", "plain"] = "auto"
+    system: str = ""
+    again: bool = False
+
+    @property
+    def limits(self) -> Limits:
+        """Bounds of a turn."""
+        return Limits(max_steps=self.max_steps, max_tokens=self.max_tokens)
+
+    def with_options(self, options: Mapping[str, Any]) -> "Settings":
+        """Give the settings with options laid over them; None and unknown names count as not given.
+
+        Raises:
+            ConfigError: a value is out of range.
+        """
+        given = {name: value for name, value in options.items() if value is not None and name in self.__slots__}
+        changed = replace(self, **given)
+        if changed.max_steps < 1:
+            raise ConfigError(f"--max-steps must be at least 1, not {changed.max_steps}.")
+        if changed.timeout is not None and not changed.timeout > 0:
+            raise ConfigError(f"--timeout must be a number of seconds above 0, not {changed.timeout:g}.")
+        if not changed.model.strip():
+            raise ConfigError("The model's name is empty: name one with --model or CODEACT_MODEL.")
+        return changed
+
+
+_ENVIRONMENT: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "CODEACT_MODEL": ("model", str),
+    "OPENAI_BASE_URL": ("base_url", str),
+    "CODEACT_BASE_URL": ("base_url", str),
+    "CODEACT_MAX_STEPS": ("max_steps", int),
+    "CODEACT_MAX_TOKENS": ("max_tokens", int),
+    "CODEACT_TIMEOUT": ("timeout", float),
+    "CODEACT_DISPLAY": ("display", str),
+}
+
+
+def settings_from(config: CodeAct, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the configuration, and the environment over it.
+
+    Raises:
+        ConfigError: an environment variable is unusable.
+    """
+    environment = os.environ if environment is None else environment
+    values = {name: getattr(config, name) for name in Settings.__slots__}
+    for variable, (name, read) in _ENVIRONMENT.items():
+        if text := environment.get(variable, "").strip():
+            try:
+                values[name] = config.traits()[name]._validate(config, read(text))  # noqa: SLF001 - no public way
+            except (ValueError, TraitError):
+                raise ConfigError(f"The environment variable {variable} is unusable: {text[:80]!r}.") from None
+    return Settings(**values)
+
+
+def model_from(settings: Settings, *, notebook: str = "") -> Model:
+    """Make the model that the settings name.
+
+    Args:
+        settings: a turn's settings.
+        notebook: the path of the notebook itself, for a bare ``recorded``.
+
+    Raises:
+        ConfigError: there is no such model.
+        RecordError: the recorded notebook cannot be read.
+    """
+    kind, _, path = settings.model.partition(":")
+    if kind == "recorded":
+        from .models.recorded import RecordedModel  # noqa: PLC0415 - adapters load when they are used
+
+        if not (path or notebook):
+            raise ConfigError("Which recording? Name the notebook: --model recorded:NOTEBOOK.ipynb.")
+        return RecordedModel(path or notebook)
+    from .models.openai import OpenAIModel, OpenAIOptions  # noqa: PLC0415
+
+    return OpenAIModel(
+        OpenAIOptions(
+            model=settings.model,
+            base_url=settings.base_url,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            seed=settings.seed,
+            max_output_tokens=settings.max_output_tokens,
+            reasoning_effort=settings.reasoning_effort,
+            headers=settings.headers,
+            body=settings.body,
+            timeout=settings.silence,
+        )
+    )

@@ -1,0 +1,186 @@
+"""``%%agent`` and ``%agent``: options in, a turn out. Loaded by ``%load_ext codeact_magic``, so it imports little.
+
+A ``%%agent`` cell is rewritten to ``await ...``, so that the turn runs on the kernel's own event loop, on the main thread.
+Where that cannot be (``%%time``, ``%autoawait off``, a call from code), the magic drives a loop of its own meanwhile.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_cell_magic, magics_class
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+
+if TYPE_CHECKING:
+    from .agent import Agent
+
+_CALL = "await __import__('codeact_magic.magic', fromlist=['awaited']).awaited({line!r}, {cell!r})\n"
+_COMMANDS = ("status", "model", "usage", "history", "reset", "continue", "help")
+_magics: "AgentMagics | None" = None
+
+
+@magics_class
+class AgentMagics(Magics):
+    """Parses and delegates; the agent itself is made when it is first used."""
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell)
+        self._agent: Agent | None = None
+
+    @property
+    def agent_of_shell(self) -> "Agent":
+        """The shell's agent."""
+        if self._agent is None:
+            from .agent import Agent  # noqa: PLC0415 - %load_ext must stay light
+
+            self._agent = Agent(self.shell)
+        return self._agent
+
+    @magic_arguments()
+    @argument("--model", "-m", help="The model's name, or recorded[:NOTEBOOK].")
+    @argument("--base-url", help="An OpenAI-compatible endpoint, such as http://localhost:11434/v1.")
+    @argument("--max-steps", type=int, help="Replies that the turn may take.")
+    @argument("--timeout", type=float, help="Seconds that a generated cell may take.")
+    @argument("--again", action="store_true", default=None, help="Ask again, although the prompt is answered.")
+    @argument("words", nargs="*", help="The prompt, or its beginning; for %%agent alone: a command.")
+    @line_cell_magic("agent")
+    def agent_magic(self, line: str, cell: str | None = None) -> None:
+        """Ask a model to work in this notebook: it writes cells, runs them, and answers.
+
+        ``%%agent`` takes the cell's text as its prompt. ``%agent`` alone shows the state;
+        ``%agent model [NAME] | usage | history | reset | continue | help``.
+        """
+        self.refuse_nested()
+        drive(lambda root: self.run(line, cell, root=root), self.shell)
+
+    async def run(self, line: str, cell: str | None, *, root: Any = None) -> None:
+        """Run a prompt cell, or a command.
+
+        Raises:
+            UsageError: an option or a command is unknown.
+            CodeactError: the turn could not begin, or failed.
+        """
+        options = self._options(line)
+        words = options.pop("words")
+        if cell is not None:
+            await self.agent_of_shell.ask("\n".join(filter(str.strip, (" ".join(words), cell))), options, root=root)
+        elif words[:1] == ["continue"]:
+            await self.agent_of_shell.go_on(options, root=root)
+        else:
+            from .commands import command  # noqa: PLC0415
+
+            command(self.agent_of_shell, words, options)
+
+    def refuse_nested(self) -> None:
+        """Refuse to start a turn within a turn."""
+        if self._agent:
+            self._agent.refuse_nested()
+
+    def transform(self, lines: list[str]) -> list[str]:
+        """Rewrite a cell that starts a turn to an awaited call (an input transformer)."""
+        if self._withdrawn():
+            return []
+        first = lines[0] if lines else ""
+        words = first.split(maxsplit=2)
+        awaitable = self.shell.autoawait and str(self.shell.loop_runner) == "asyncio"
+        if not (words and awaitable):
+            return lines
+        if words[0] == "%%agent":
+            line = first.strip().removeprefix("%%agent").strip()
+            return [_CALL.format(line=line, cell="".join(lines[1:]))]
+        if words[:2] == ["%agent", "continue"] and not "".join(lines[1:]).strip():
+            return [_CALL.format(line=first.strip().removeprefix("%agent").strip(), cell=None)]
+        return lines
+
+    def close(self) -> None:
+        """Take back what the agent changed in the shell."""
+        if self._agent:
+            self._agent.close()
+
+    def _options(self, line: str) -> dict[str, Any]:
+        try:
+            return dict(vars(parse_argstring(self.agent_magic, line)))
+        except ValueError as error:  # an apostrophe is an open quotation to the splitter
+            raise UsageError(f"Cannot read the options ({error}): write the prompt below the %%agent line.") from None
+
+    def _withdrawn(self) -> bool:
+        """Say whether this is the queued request of a cell that a turn has replaced meanwhile."""
+        replaced = self._agent.replaced if self._agent else {}
+        if not replaced or getattr(self.shell, "kernel", None) is None:
+            return False
+        parent = self.shell.get_parent()
+        since = replaced.get((parent.get("metadata") or {}).get("cellId"))
+        sent = (parent.get("header") or {}).get("date")
+        return since is not None and sent is not None and sent < since
+
+
+async def awaited(line: str, cell: str | None) -> None:
+    """Run a prompt cell on the running loop; what a rewritten ``%%agent`` cell calls."""
+    from .agent import counted  # noqa: PLC0415
+
+    if _magics is None:
+        raise UsageError("%%agent is not loaded: run %load_ext codeact_magic.")
+    _magics.refuse_nested()
+    task = asyncio.current_task()
+    in_kernel = getattr(_magics.shell, "kernel", None) is not None
+    with counted(_magics.shell, task.add_done_callback if task and in_kernel else None):
+        await _magics.run(line, cell)
+
+
+def drive(start: Callable[[Any], Coroutine[Any, Any, None]], shell: Any) -> None:
+    """Run a coroutine to its end from synchronous code, also where a loop is running: it is set aside meanwhile.
+
+    Args:
+        start: makes the coroutine; is given the code object below which it runs.
+        shell: the shell.
+    """
+    from IPython.core.async_helpers import get_asyncio_loop  # noqa: PLC0415
+
+    from .agent import counted  # noqa: PLC0415
+
+    try:
+        outer = asyncio.get_running_loop()
+    except RuntimeError:
+        get_asyncio_loop().run_until_complete(start(None))
+        return
+    task = asyncio.current_task()
+    inner = asyncio.new_event_loop()
+    if task:
+        asyncio.tasks._leave_task(outer, task)  # noqa: SLF001 - documented for those who extend asyncio
+    asyncio._set_running_loop(None)  # noqa: SLF001 - the same
+    try:
+        in_kernel = getattr(shell, "kernel", None) is not None
+        with counted(shell, outer.call_soon if in_kernel else None):
+            inner.run_until_complete(start(drive.__code__))
+            inner.run_until_complete(inner.shutdown_asyncgens())
+    finally:
+        inner.close()
+        asyncio._set_running_loop(outer)  # noqa: SLF001
+        if task:
+            asyncio.tasks._enter_task(outer, task)  # noqa: SLF001
+
+
+def load(shell: Any) -> None:
+    """Register the magics and the transformer."""
+    global _magics  # noqa: PLW0603 - one shell a process
+    if _magics is not None:
+        unload(_magics.shell)
+    _magics = AgentMagics(shell)
+    shell.register_magics(_magics)
+    shell.input_transformer_manager.line_transforms.insert(0, _magics.transform)
+
+
+def unload(shell: Any) -> None:
+    """Take it all back."""
+    global _magics  # noqa: PLW0603
+    if _magics is None:
+        return
+    transforms = shell.input_transformer_manager.line_transforms
+    if _magics.transform in transforms:
+        transforms.remove(_magics.transform)
+    for kind in ("line", "cell"):
+        shell.magics_manager.magics[kind].pop("agent", None)
+    shell.magics_manager.registry.pop(AgentMagics.__name__, None)
+    _magics.close()
+    _magics = None

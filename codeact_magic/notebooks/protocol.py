@@ -1,0 +1,93 @@
+"""The messages between a kernel and the client that owns the document, over one comm per turn.
+
+Kernel to client: the comm's opening (``Opening``), then ``event`` messages with sequence numbers. Client to kernel:
+``hello`` in answer to the opening, ``ack`` for every inserted cell, ``stop``. All is JSON.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..events import Event, decode, encode
+
+TARGET = "codeact"
+"""The comm's target name."""
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """The kernel asks: is there a client? ``cell`` is the prompt cell's id, where the frontend told it."""
+
+    turn: str
+    owner: str
+    cell: str = ""
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """A client's answer: it owns ``document`` and runs its cell ``cell``.
+
+    Args:
+        client: the client's name.
+        document: path of the document.
+        cell: id of the prompt cell.
+        cells: the prompt cell and every cell with our metadata, in the document's order, as nbformat writes them.
+        options: options of this run, which win over the cell's own.
+    """
+
+    client: str
+    document: str = ""
+    cell: str = ""
+    cells: tuple[Mapping[str, Any], ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """The turn is asked; cells of the old turn are to be removed."""
+
+    replace: tuple[str, ...] = ()
+
+
+def opening_data(opening: Opening) -> dict[str, Any]:
+    """Give the comm's opening data."""
+    return asdict(opening)
+
+
+def event_data(event: Event, *, seq: int, owner: str) -> dict[str, Any]:
+    """Give the message for one event."""
+    return {"type": "event", "seq": seq, "owner": owner, "event": encode(event)}
+
+
+def begin_data(begin: Begin, *, owner: str) -> dict[str, Any]:
+    """Give the message that begins a turn which is asked."""
+    return {"type": "begin", "owner": owner, "replace": list(begin.replace)}
+
+
+def event_in(data: Mapping[str, Any]) -> Event:
+    """Read an ``event`` message.
+
+    Raises:
+        ValueError: it holds no event.
+    """
+    return decode(data.get("event"))
+
+
+def hello_data(hello: Hello) -> dict[str, Any]:
+    """Give the message that answers an opening."""
+    return {"type": "hello", **asdict(hello)}
+
+
+def hello_in(data: Mapping[str, Any]) -> Hello:
+    """Read a ``hello`` message; what is missing or of the wrong type counts as not said."""
+    cells = data.get("cells")
+    options = data.get("options")
+    return Hello(
+        client=str(data.get("client") or "unknown"),
+        document=str(data.get("document") or ""),
+        cell=str(data.get("cell") or ""),
+        cells=tuple(cell for cell in cells if isinstance(cell, dict)) if isinstance(cells, Sequence) else (),
+        options=options if isinstance(options, dict) else {},
+    )
