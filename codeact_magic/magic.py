@@ -5,10 +5,13 @@ Where that cannot be (``%%time``, ``%autoawait off``, a call from code), the mag
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
@@ -83,8 +86,7 @@ class AgentMagics(Magics):
             return []
         first = lines[0] if lines else ""
         words = first.split(maxsplit=2)
-        awaitable = self.shell.autoawait and str(self.shell.loop_runner) == "asyncio"
-        if not (words and awaitable):
+        if not words or not self.shell.autoawait or str(self.shell.loop_runner) != "asyncio" or _in_a_cell():
             return lines
         if words[0] == "%%agent":
             line = first.strip().removeprefix("%%agent").strip()
@@ -115,6 +117,16 @@ class AgentMagics(Magics):
         return since is not None and sent is not None and sent < since
 
 
+def _in_a_cell() -> bool:
+    """Say whether code of a cell is on the stack: what it transforms (``%%time``) cannot be awaited."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to the stack
+    while frame is not None:
+        if frame.f_code is InteractiveShell.run_code.__code__:
+            return True
+        frame = frame.f_back
+    return False
+
+
 async def awaited(line: str, cell: str | None) -> None:
     """Run a prompt cell on the running loop; what a rewritten ``%%agent`` cell calls."""
     from .agent import counted  # noqa: PLC0415
@@ -123,8 +135,7 @@ async def awaited(line: str, cell: str | None) -> None:
         raise UsageError("%%agent is not loaded: run %load_ext codeact_magic.")
     _magics.refuse_nested()
     task = asyncio.current_task()
-    in_kernel = getattr(_magics.shell, "kernel", None) is not None
-    with counted(_magics.shell, task.add_done_callback if task and in_kernel else None):
+    with counted(_magics.shell, task.add_done_callback if task and _in_kernel(_magics.shell) else None):
         await _magics.run(line, cell)
 
 
@@ -150,8 +161,7 @@ def drive(start: Callable[[Any], Coroutine[Any, Any, None]], shell: Any) -> None
         asyncio.tasks._leave_task(outer, task)  # noqa: SLF001 - documented for those who extend asyncio
     asyncio._set_running_loop(None)  # noqa: SLF001 - the same
     try:
-        in_kernel = getattr(shell, "kernel", None) is not None
-        with counted(shell, outer.call_soon if in_kernel else None):
+        with counted(shell, _after_reply(outer, task) if _in_kernel(shell) else None):
             inner.run_until_complete(start(drive.__code__))
             inner.run_until_complete(inner.shutdown_asyncgens())
     finally:
@@ -159,6 +169,18 @@ def drive(start: Callable[[Any], Coroutine[Any, Any, None]], shell: Any) -> None
         asyncio._set_running_loop(outer)  # noqa: SLF001
         if task:
             asyncio.tasks._enter_task(outer, task)  # noqa: SLF001
+
+
+def _after_reply(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any] | None") -> Callable[..., Any]:
+    """Give what schedules a call for when the kernel has replied to the cell that is running synchronous code."""
+    coroutine = task.get_coro() if task else None
+    if task and getattr(coroutine, "__name__", "") == InteractiveShell.run_cell_async.__name__:
+        return task.add_done_callback  # an awaited cell is a task of its own
+    return loop.call_soon  # a plain cell's reply goes out within this very step of the loop
+
+
+def _in_kernel(shell: Any) -> bool:
+    return getattr(shell, "kernel", None) is not None
 
 
 def load(shell: Any) -> None:

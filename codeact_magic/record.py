@@ -114,12 +114,15 @@ def read(value: object, outputs: Mapping[str, Sequence[Output]] | None = None, *
             f"The record of cell {cell or '?'} has version {value.get('version')!r}; this release reads {VERSION}."
         )
     events: list[Event] = []
+    held: set[str] = set()  # cells whose outputs the record holds: the document has changed them since
     for place, row in enumerate(value["events"]):
         try:
             event = decode(row)
         except ValueError as error:
             raise RecordError(f"The record of cell {cell or '?'} is broken at event {place + 1}: {error}.") from None
-        if isinstance(event, CellFinished) and outputs is not None:
+        if isinstance(event, CellOutput):
+            held.add(event.cell)
+        if isinstance(event, CellFinished) and outputs is not None and event.cell not in held:
             events.extend(CellOutput(cell=event.cell, output=dict(each)) for each in outputs.get(event.cell, ()))
         events.append(event)
     if not events or not isinstance(events[0], TurnStarted):

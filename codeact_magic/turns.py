@@ -160,8 +160,7 @@ def summary(turn: Turn, seconds: float | None = None) -> str:
     if turn.model:
         words.append(turn.model)
     line = " · ".join(words)
-    if turn.reason in ("stopped", "limit", "failed"):
-        line += f" — {turn.detail.rstrip('.')}." if turn.detail else "."
-        if turn.reason != "failed":
-            line += " `%agent continue` goes on."
+    if turn.reason in ("stopped", "limit"):
+        line += f" — {turn.detail}." if turn.detail else "."
+        line += " `%agent continue` goes on."
     return line

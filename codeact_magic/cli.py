@@ -1,0 +1,214 @@
+"""``codeact run``: run a notebook's prompts without a browser, and keep the cells that they make.
+
+Exit status: 0 answered, 1 failed, 2 wrong usage, 130 stopped.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import CodeactError, ConfigError
+from .events import (
+    CellFinished,
+    CellProposed,
+    CellStarted,
+    Event,
+    ModelRetried,
+    ReplyDelta,
+    ReplyDiscarded,
+    ReplyFinished,
+    TurnFinished,
+    TurnStarted,
+)
+from .outputs import plain
+from .turns import Turn, summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ANSWERED, FAILED, USAGE, STOPPED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; give its exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.timeout is not None and not options.timeout > 0:
+        parser.error("--timeout must be a number of seconds above 0")
+    if options.prompt is not None and not options.prompt.strip():
+        parser.error("--prompt is empty")
+    from rich.console import Console  # noqa: PLC0415 - --help must be quick
+
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        return asyncio.run(_run(options, console))
+    except ConfigError as error:
+        print(f"codeact: {error}", file=sys.stderr)  # noqa: T201
+        return USAGE
+    except CodeactError as error:
+        print(f"codeact: {error}", file=sys.stderr)  # noqa: T201
+        return FAILED
+    except KeyboardInterrupt:
+        return STOPPED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="codeact", description="An agent that lives in your notebook's kernel.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        help="run a notebook, its %%agent cells included",
+        description="Run a notebook from top to bottom. Cells that the agent writes are inserted below their prompt, "
+        "and the file is saved after every cell. Prompts that are answered already are not asked again.",
+        epilog="Exit status: 0 answered, 1 failed, 2 wrong usage, 130 stopped.",
+    )
+    run.add_argument("notebook", type=Path, metavar="IN.ipynb", help="made anew if it is missing and --prompt is given")
+    run.add_argument("-o", "--output", type=Path, metavar="OUT.ipynb", help="where to write (default: IN.ipynb itself)")
+    run.add_argument("--prompt", help="append a %%%%agent cell with this prompt")
+    run.add_argument("--model", help="the model's name, or recorded[:NOTEBOOK]")
+    run.add_argument("--timeout", type=float, metavar="S", help="seconds that a generated cell may take")
+    run.add_argument("--again", action="store_true", help="ask answered prompts again")
+    return parser
+
+
+async def _run(options: argparse.Namespace, console: "Console") -> int:
+    import nbformat  # noqa: PLC0415
+    from nbclient.exceptions import CellExecutionError  # noqa: PLC0415
+
+    from .notebooks.client import AgentClient, read_notebook, with_prompt, write_notebook  # noqa: PLC0415
+
+    source: Path = options.notebook
+    target: Path = options.output or source
+    nb = nbformat.v4.new_notebook() if options.prompt and not source.exists() else read_notebook(source)
+    if not target.parent.is_dir():
+        raise ConfigError(f"There is no folder {target.parent} to write {target.name} to.")
+    if options.prompt:
+        with_prompt(nb, options.prompt)
+    given: dict[str, Any] = {"model": _model(options.model), "timeout": options.timeout, "again": options.again or None}
+    progress = Progress(console)
+    client = AgentClient(
+        nb,
+        document=source.resolve(),
+        save=lambda: write_notebook(nb, target),
+        observe=progress.show,
+        options={name: value for name, value in given.items() if value is not None},
+    )
+    loop = asyncio.get_running_loop()
+    stops: list[asyncio.Task[None]] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, lambda: stops.append(asyncio.ensure_future(client.stop())))
+    try:
+        with progress:
+            await client.run()
+    except CellExecutionError as error:
+        if not client.stopping:
+            progress.failed(error)
+            return FAILED
+    except CodeactError:
+        if not client.stopping:
+            raise
+    if client.stopping:
+        console.print(f"[yellow]Stopped.[/] {target} is saved as far as it came.")
+        return STOPPED
+    console.print(f"Saved {target}.", style="dim")
+    return ANSWERED if all(outcome.reason == "answered" for outcome in client.outcomes) else FAILED
+
+
+def _model(name: str | None) -> str | None:
+    """Name a recording by its absolute path: the kernel has a working directory of its own."""
+    kind, found, path = (name or "").partition(":")
+    return f"recorded:{Path(path).resolve()}" if kind == "recorded" and found else name
+
+
+class Progress:
+    """What is happening, in the terminal: one line a cell, the answer at the end."""
+
+    def __init__(self, console: "Console") -> None:
+        self._console = console
+        self._turn = Turn()
+        self._status = console.status("Starting the kernel", spinner="dots")
+        self._streamed = 0
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+        from rich.markdown import Markdown  # noqa: PLC0415
+        from rich.markup import escape  # noqa: PLC0415
+
+        if isinstance(event, TurnStarted):
+            self._turn = Turn()
+        self._turn.apply(event)
+        out = self._console.print
+        match event:
+            case TurnStarted():
+                out(f"[bold]%%agent[/] {escape(_line(event.prompt, 200))}")
+                self._status.update("Thinking")
+            case ReplyDelta():
+                self._streamed += len(event.text)
+                self._status.update(f"Writing, {self._streamed:,} characters")
+            case ReplyFinished():
+                self._streamed = 0
+                if self._turn.steps and (said := self._turn.steps[-1].narration) and _has_code(self._turn):
+                    out(f"  [dim]{escape(_line(said, 300))}[/]")
+            case ReplyDiscarded() | ModelRetried():
+                out(f"  [yellow]{escape(self._turn.notice)}[/]")
+            case CellProposed():
+                self._status.update(f"Running {escape(_line(event.code, 60))}")
+            case CellStarted():
+                pass
+            case CellFinished():
+                out(self._cell(event))
+                self._status.update("Thinking")
+            case TurnFinished():
+                if event.answer:
+                    out()
+                    out(Markdown(event.answer))
+                    out()
+                colour = "green" if event.reason == "answered" else "yellow"
+                out(f"[{colour}]{escape(summary(self._turn))}[/]")
+            case _:
+                pass
+
+    def failed(self, error: Any) -> None:
+        """Say which cell failed, and how."""
+        from rich.markup import escape  # noqa: PLC0415
+
+        said = plain(f"{error.ename}: {error.evalue}")
+        self._console.print(f"[red]Failed.[/] {escape(_line(said, 1000))}")
+
+    def _cell(self, event: CellFinished) -> str:
+        from rich.markup import escape  # noqa: PLC0415
+
+        cell = self._turn.cell(event.cell)
+        if cell is None:
+            return ""
+        mark = "[green]✓[/]" if event.status == "ok" else f"[red]✗ {event.status}[/]"
+        count = f"\\[{cell.execution_count}]"
+        return f"  {count} {mark} {escape(_line(cell.code, 90))} [dim]{event.seconds:.1f} s[/]"
+
+
+def _has_code(turn: Turn) -> bool:
+    from .replies import parse  # noqa: PLC0415
+
+    return bool(parse(turn.steps[-1].text).blocks)
+
+
+def _line(text: str, length: int) -> str:
+    """Give text in one line of at most ``length`` characters, without control characters."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text[: length * 4]).split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,315 @@
+"""A client without a browser: nbclient, with generated cells spliced into the notebook as they run.
+
+It owns the document: it answers the kernel's opening, inserts cells, keeps the record in the prompt cell's metadata, and
+saves the file after every cell.
+"""
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionComplete, DeadKernelError
+from nbclient.util import ensure_async
+from nbformat import NotebookNode
+
+from ..errors import ConfigError, ExecutorError
+from ..events import CellFinished, CellOutput, CellProposed, CellStarted, Event, Output, TurnFinished, TurnStarted
+from ..outputs import fold
+from ..record import ANSWER, CELL, KEY, PROMPT, digest, mark, record_from
+from .protocol import TARGET, Hello, event_in, hello_data
+
+LOAD = "%load_ext codeact_magic"
+Observe = Callable[[Event], None]
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    """Read a notebook, with ids on all cells.
+
+    Raises:
+        ConfigError: there is none at ``path``, or it cannot be read.
+    """
+    try:
+        nb = nbformat.read(path, as_version=4)
+    except FileNotFoundError:
+        raise ConfigError(f"There is no notebook {path}.") from None
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
+    except Exception as error:  # noqa: BLE001 - nbformat raises many kinds for files that are no notebooks
+        raise ConfigError(f"{path} is not a Jupyter notebook: {str(error).splitlines()[0][:200]}") from None
+    nb.nbformat_minor = max(nb.nbformat_minor, 5)
+    _, normalized = nbformat.validator.normalize(nb)
+    return normalized
+
+
+def write_notebook(nb: NotebookNode, path: Path) -> None:
+    """Write a notebook whole or not at all: a killed process leaves the file as it was before or after."""
+    path = path.resolve()  # a link keeps pointing at the notebook
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            nbformat.write(nb, file)
+            file.flush()
+            os.fsync(file.fileno())
+        mode = path.stat().st_mode if path.exists() else 0o666 & ~_umask()
+        Path(name).chmod(mode & 0o7777)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def with_prompt(nb: NotebookNode, prompt: str) -> None:
+    """Append a ``%%agent`` cell, and a cell that loads the extension where none does."""
+    if not any(LOAD in cell.source for cell in nb.cells if cell.cell_type == "code"):
+        nb.cells.append(nbformat.v4.new_code_cell(LOAD))
+    nb.cells.append(nbformat.v4.new_code_cell(f"%%agent\n{prompt}"))
+
+
+class AgentClient(NotebookClient):  # type: ignore[misc]
+    """Runs a notebook and splices generated cells in.
+
+    Args:
+        nb: the notebook; it is changed in place.
+        document: its path.
+        save: called when something worth keeping has changed.
+        observe: sees every event.
+        options: of this run: model, timeout, again.
+    """
+
+    def __init__(
+        self,
+        nb: NotebookNode,
+        *,
+        document: Path,
+        save: Callable[[], None],
+        observe: Observe,
+        options: Mapping[str, Any],
+    ) -> None:
+        super().__init__(nb, resources={"metadata": {"path": str(document.parent)}}, record_timing=False)
+        self._document = document
+        self._save = save
+        self._observe = observe
+        self._options = options
+        self._routes: dict[str, str] = {}  # message id -> generated cell
+        self._made: set[str] = set()
+        self._prompt: NotebookNode | None = None
+        self._last = ""  # the cell after which the next one goes
+        self._comm = self._owner = ""
+        self._subshell: str | None = None
+        self._turn: list[Event] = []
+        self._seen: dict[str, list[Output]] = {}  # outputs of generated cells when they had ended
+        self._stopping = False
+        self.outcomes: list[TurnFinished] = []
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the user has asked to stop."""
+        return self._stopping
+
+    async def run(self) -> None:
+        """Run the notebook from top to bottom.
+
+        Raises:
+            CellExecutionError: a cell of the user failed, or a turn did.
+            ExecutorError: the kernel could not start, or died.
+        """
+        await self._start()
+        try:
+            await self._learn()
+            index = 0
+            while index < len(self.nb.cells):
+                cell = self.nb.cells[index]
+                if cell.id not in self._made:
+                    await self._execute(cell, index)
+                index = self._index(cell.id, default=index) + 1
+            self.set_widgets_metadata()
+        except DeadKernelError:
+            self._close_record("the kernel died in mid-turn")
+            raise ExecutorError("The kernel died. The notebook is saved as far as it came.") from None
+        finally:
+            self._save()
+            await self._ended()
+
+    async def _start(self) -> None:
+        self.reset_execution_trackers()
+        self.create_kernel_manager()
+        with tempfile.TemporaryFile() as log:  # what a kernel prints belongs to its cells, not to the terminal
+            try:
+                await self.async_start_new_kernel(stdout=subprocess.DEVNULL, stderr=log)
+                await self.async_start_new_kernel_client()
+            except Exception as error:  # noqa: BLE001 - kernels fail to start in many ways
+                await self._ended()
+                log.seek(0)
+                said = (log.read()[-2000:].decode(errors="replace").strip().splitlines() or [""])[-1]
+                raise ExecutorError(
+                    f"The kernel {self.kernel_name or 'python3'!r} did not start: {said or error} "
+                    "(`jupyter kernelspec list` shows the installed ones)."
+                ) from None
+
+    async def stop(self) -> None:
+        """Interrupt the kernel: the running cell and its turn end. A second call ends the kernel."""
+        if self.km is None:
+            return
+        if self._stopping:
+            await ensure_async(self.km.shutdown_kernel(now=True))
+        else:
+            self._stopping = True
+            await ensure_async(self.km.interrupt_kernel())
+
+    async def _ended(self) -> None:
+        with contextlib.suppress(Exception):  # a kernel that is gone cannot be cleaned up twice
+            await self._async_cleanup_kernel()
+
+    async def _execute(self, cell: NotebookNode, index: int) -> None:
+        self._prompt, self._last = cell, cell.id
+        try:
+            await self.async_execute_cell(cell, index)
+        finally:
+            if cell.cell_type == "code":
+                cell.outputs = _folded(cell)
+                self._save()
+
+    async def _learn(self) -> None:
+        """Learn the kernel's language, and open a subshell so that messages arrive while a cell blocks."""
+        reply = await self.async_wait_for_reply(await ensure_async(self.kc.kernel_info()))
+        content = reply["content"] if reply else {}
+        if "language_info" in content:
+            self.nb.metadata["language_info"] = content["language_info"]
+        if "kernel subshells" in content.get("supported_features", ()):
+            self.kc.control_channel.send(self.kc.session.msg("create_subshell_request", {}))
+            with contextlib.suppress(Exception):  # without one, messages wait until the cell awaits
+                created = await ensure_async(self.kc.control_channel.get_msg(timeout=5))
+                self._subshell = created["content"].get("subshell_id")
+
+    def handle_comm_msg(self, outs: list[NotebookNode], msg: dict[str, Any], cell_index: int) -> None:
+        """Take our comm's messages; all others are nbclient's."""
+        content = msg["content"]
+        if msg["msg_type"] == "comm_open" and content.get("target_name") == TARGET:
+            self._comm, self._owner = content["comm_id"], content["data"].get("owner", "")
+            self._send(hello_data(self._hello()))
+        elif content.get("comm_id") == self._comm and self._comm:
+            if msg["msg_type"] == "comm_msg":
+                self._take(content.get("data") or {})
+        else:
+            super().handle_comm_msg(outs, msg, cell_index)
+
+    async def _async_poll_output_msg(self, parent_msg_id: str, cell: NotebookNode, cell_index: int) -> None:
+        """Route messages of generated cells to them; nbclient drops those of unknown parents."""
+        while True:
+            msg = await ensure_async(self.kc.iopub_channel.get_msg(timeout=None))
+            parent = msg["parent_header"].get("msg_id")
+            if parent == parent_msg_id:
+                try:
+                    self.process_message(msg, cell, self._index(cell.id, default=cell_index))
+                except CellExecutionComplete:
+                    return
+            elif (made := self._routes.get(parent)) and (index := self._index(made, default=-1)) >= 0:
+                with contextlib.suppress(CellExecutionComplete):
+                    self.process_message(msg, self.nb.cells[index], index)
+
+    def _index(self, cell: str, *, default: int) -> int:
+        return next((index for index, each in enumerate(self.nb.cells) if each.id == cell), default)
+
+    def _send(self, data: dict[str, Any]) -> None:
+        msg = self.kc.session.msg("comm_msg", {"comm_id": self._comm, "data": data})
+        if self._subshell:
+            msg["header"]["subshell_id"] = self._subshell
+        self.kc.shell_channel.send(msg)
+
+    def _hello(self) -> Hello:
+        prompt = self._prompt
+        cells = tuple(cell for cell in self.nb.cells if mark(cell) or cell is prompt)
+        return Hello(
+            client="codeact run",
+            document=str(self._document),
+            cell=prompt.id if prompt else "",
+            cells=cells,
+            options=dict(self._options),
+        )
+
+    def _take(self, data: dict[str, Any]) -> None:
+        if data.get("owner") != self._owner:
+            return
+        if data.get("type") == "begin":
+            replaced = set(data.get("replace") or ())
+            self.nb.cells = [cell for cell in self.nb.cells if cell.id not in replaced]
+            self._turn = []
+        elif data.get("type") == "event":
+            self._apply(event_in(data))
+
+    def _apply(self, event: Event) -> None:
+        self._turn.append(event)
+        match event:
+            case CellProposed():
+                self._insert(nbformat.v4.new_code_cell(event.code, id=event.cell), CELL, step=event.step)
+                self._send({"type": "ack", "cell": event.cell})
+            case CellStarted():
+                self._routes[event.message] = event.cell
+            case CellFinished():
+                self._finish(event)
+                self._keep_record()
+            case TurnFinished():
+                if event.answer:
+                    self._insert(nbformat.v4.new_markdown_cell(event.answer), ANSWER)
+                self.outcomes.append(event)
+                self._keep_record()
+            case _:
+                pass
+        self._observe(event)
+
+    def _insert(self, cell: NotebookNode, role: str, **metadata: Any) -> None:
+        start = next(event for event in self._turn if isinstance(event, TurnStarted))
+        cell.metadata[KEY] = {"role": role, "turn": start.turn, "thread": start.thread, **metadata}
+        if role == CELL:
+            cell.metadata[KEY]["sha256"] = digest(cell.source)
+        self.nb.cells.insert(self._index(self._last, default=len(self.nb.cells) - 1) + 1, cell)
+        self._made.add(cell.id)
+        self._last = cell.id
+
+    def _finish(self, event: CellFinished) -> None:
+        index = self._index(event.cell, default=-1)
+        if index < 0:
+            return
+        cell = self.nb.cells[index]
+        cell.outputs = _folded(cell)
+        self._seen[cell.id] = [dict(output) for output in cell.outputs]
+        cell.metadata[KEY]["status"] = event.status
+        if event.status != "ok":  # the next run goes past it, as this one did
+            cell.metadata["tags"] = ["raises-exception"]
+
+    def _keep_record(self) -> None:
+        if self._prompt is not None:
+            record = record_from(self._with_changed_outputs(), outputs=True)
+            self._prompt.metadata[KEY] = nbformat.from_dict({"role": PROMPT, "record": record})
+            self._save()
+
+    def _with_changed_outputs(self) -> Iterator[Event]:
+        """Give the turn's events; outputs stand in the record only where the document no longer shows them."""
+        now = {cell.id: cell.outputs for cell in self.nb.cells if cell.id in self._seen}
+        for event in self._turn:
+            if isinstance(event, CellFinished) and (seen := self._seen.get(event.cell)) != now.get(event.cell):
+                yield from (CellOutput(cell=event.cell, output=output) for output in seen or ())
+            yield event
+
+    def _close_record(self, detail: str) -> None:
+        if self._turn and not isinstance(self._turn[-1], TurnFinished):
+            self._turn.append(TurnFinished(reason="failed", detail=detail))
+            self._keep_record()
+
+
+
+
+def _folded(cell: NotebookNode) -> list[NotebookNode]:
+    return [nbformat.from_dict(output) for output in fold(cell.outputs)]
