@@ -40,11 +40,12 @@ class Agent:
 
     Args:
         shell: the user's ``InteractiveShell``.
+        config: its configuration.
     """
 
-    def __init__(self, shell: Any) -> None:
+    def __init__(self, shell: Any, config: CodeAct) -> None:
         self.shell = shell
-        self.config = CodeAct(parent=shell)
+        self.config = config
         self.source = source_from(shell)
         self.executor = LiveExecutor(shell, self.source)
         self.session: Session | None = None
@@ -261,7 +262,9 @@ def _below(hello: Hello | None) -> list[str]:
 
 def _cells_of(hello: Hello, turn: str) -> tuple[str, ...]:
     """Give the cells that a turn made, its answer included."""
-    return tuple(str(cell.get("id")) for cell in hello.cells if mark(cell).get("turn") == turn and cell.get("id") != hello.cell)
+    return tuple(
+        str(cell.get("id")) for cell in hello.cells if mark(cell).get("turn") == turn and cell.get("id") != hello.cell
+    )
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from .errors import CodeactError, ConfigError
 from .events import (
@@ -133,7 +133,7 @@ class Progress:
         self._status = console.status("Starting the kernel", spinner="dots")
         self._streamed = 0
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._status.start()
         return self

@@ -32,7 +32,14 @@ def command(agent: "Agent", words: list[str], options: Mapping[str, Any]) -> Non
         UsageError: there is no such command, or it takes no such words.
     """
     name, *rest = words or ["status"]
-    commands = {"status": _status, "model": _model, "usage": _usage, "history": _history, "reset": _reset, "help": _help}
+    commands = {
+        "status": _status,
+        "model": _model,
+        "usage": _usage,
+        "history": _history,
+        "reset": _reset,
+        "help": _help,
+    }
     if name not in commands or (rest and name != "model") or len(rest) > 1:
         known = " | ".join((*commands, "continue"))
         raise UsageError(f"%agent takes {known}; to ask something, put it into a cell below %%agent.")

@@ -6,14 +6,16 @@ Each later one wins. Keys are not settings: they are read from the environment w
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from traitlets import Bool, Dict, Enum, Float, Int, TraitError, Unicode
 from traitlets.config import Configurable
 
 from .errors import ConfigError
-from .loop import Limits
-from .ports import Model
+
+if TYPE_CHECKING:
+    from .loop import Limits
+    from .ports import Model
 
 DEFAULT_MODEL = "gpt-5.5"
 
@@ -34,6 +36,7 @@ class CodeAct(Configurable):
     headers = Dict(key_trait=Unicode(), value_trait=Unicode(), help="Extra headers of requests.").tag(config=True)
     body = Dict(key_trait=Unicode(), help="Extra fields of requests.").tag(config=True)
     silence = Float(120.0, min=0.1, help="Seconds that the endpoint may be silent.").tag(config=True)
+    retries = Int(5, min=0, help="Times that a request is sent again after a passing fault.").tag(config=True)
     display = Enum(["auto", "rich", "plain"], "auto", help="How a turn is shown without a client.").tag(config=True)
     system = Unicode("", help="Text added to the system prompt.").tag(config=True)
     again = Bool(False, help="Ask an answered prompt again when its cell is run again.").tag(config=True)
@@ -56,14 +59,17 @@ class Settings:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: Mapping[str, Any] = field(default_factory=dict, repr=False)
     silence: float = 120.0
+    retries: int = 5
     display: Literal["auto", "rich", "plain"] = "auto"
     system: str = ""
     again: bool = False
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> "Limits":
         """Bounds of a turn."""
-        return Limits(max_steps=self.max_steps, max_tokens=self.max_tokens)
+        from .loop import Limits  # noqa: PLC0415 - %load_ext must stay light
+
+        return Limits(max_steps=self.max_steps, max_tokens=self.max_tokens, retries=self.retries)
 
     def with_options(self, options: Mapping[str, Any]) -> "Settings":
         """Give the settings with options laid over them; None and unknown names count as not given.
@@ -110,7 +116,7 @@ def settings_from(config: CodeAct, environment: Mapping[str, str] | None = None)
     return Settings(**values)
 
 
-def model_from(settings: Settings, *, notebook: str = "") -> Model:
+def model_from(settings: Settings, *, notebook: str = "") -> "Model":
     """Make the model that the settings name.
 
     Args:

@@ -18,7 +18,7 @@ Reason = Literal["answered", "stopped", "limit", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one reply as the endpoint counted them; ``cached`` is the part of ``input`` that came from its cache."""
+    """Tokens of one reply as the endpoint counted them; ``cached`` is the part of ``input`` from its cache."""
 
     input: int = 0
     output: int = 0
@@ -155,7 +155,7 @@ Event = (
 )
 
 _KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
-_NESTED: dict[str, type[Usage | Changes]] = {"usage": Usage, "changes": Changes}
+_NESTED: dict[str, Any] = {"usage": Usage, "changes": Changes}
 
 
 def encode(event: Event) -> dict[str, Any]:

@@ -2,15 +2,15 @@
 
     prompt -> conversation -> model's reply -> blocks -> cells -> outputs -> conversation -> ... -> answer
 
-``run_turn`` is the whole agent. It knows no kernel, no network and no notebook: it gets a model and an executor by their
-ports and yields events. Whoever consumes the events shows them; see ``session.py``.
+``run_turn`` is the whole agent. It knows no kernel, no network and no notebook: it gets a model and an executor by
+their ports and yields events. Whoever consumes the events shows them; see ``session.py``.
 """
 
 import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -66,7 +66,7 @@ async def run_turn(
     limits: Limits,
     system: str,
     clean: Callable[[Event], Event] = lambda event: event,
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """Yield the events of a turn, each recorded in ``conversation`` before it is handed on.
 
     ``clean`` sees every event first (it redacts secrets). The last event is ``TurnFinished``, unless something is
@@ -156,9 +156,7 @@ async def _cell(block: Block, step: int, executor: Executor) -> AsyncIterator[Ev
             began = time.perf_counter()
         elif isinstance(item, CellDone):
             seconds = round(time.perf_counter() - began, 3)
-            yield CellFinished(
-                cell=cell, status=item.status, changes=item.changes, seconds=seconds, detail=item.detail
-            )
+            yield CellFinished(cell=cell, status=item.status, changes=item.changes, seconds=seconds, detail=item.detail)
         else:
             yield CellOutput(cell=cell, output=item)
 

@@ -1,7 +1,7 @@
 """``%%agent`` and ``%agent``: options in, a turn out. Loaded by ``%load_ext codeact_magic``, so it imports little.
 
-A ``%%agent`` cell is rewritten to ``await ...``, so that the turn runs on the kernel's own event loop, on the main thread.
-Where that cannot be (``%%time``, ``%autoawait off``, a call from code), the magic drives a loop of its own meanwhile.
+A ``%%agent`` cell is rewritten to ``await ...``, so that the turn runs on the kernel's own event loop, on the main
+thread. Where that cannot be (``%%time``, ``%autoawait off``, a call from code), the magic drives a loop of its own.
 """
 
 import asyncio
@@ -15,6 +15,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
+from .config import CodeAct
+
 if TYPE_CHECKING:
     from .agent import Agent
 
@@ -24,11 +26,12 @@ _magics: "AgentMagics | None" = None
 
 
 @magics_class
-class AgentMagics(Magics):
+class AgentMagics(Magics):  # type: ignore[misc]
     """Parses and delegates; the agent itself is made when it is first used."""
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
+        self.config_of_shell = CodeAct(parent=shell)
         self._agent: Agent | None = None
 
     @property
@@ -37,7 +40,7 @@ class AgentMagics(Magics):
         if self._agent is None:
             from .agent import Agent  # noqa: PLC0415 - %load_ext must stay light
 
-            self._agent = Agent(self.shell)
+            self._agent = Agent(self.shell, self.config_of_shell)
         return self._agent
 
     @magic_arguments()
@@ -112,7 +115,7 @@ class AgentMagics(Magics):
         if not replaced or getattr(self.shell, "kernel", None) is None:
             return False
         parent = self.shell.get_parent()
-        since = replaced.get((parent.get("metadata") or {}).get("cellId"))
+        since = replaced.get(str((parent.get("metadata") or {}).get("cellId")))
         sent = (parent.get("header") or {}).get("date")
         return since is not None and sent is not None and sent < since
 
@@ -190,6 +193,7 @@ def load(shell: Any) -> None:
         unload(_magics.shell)
     _magics = AgentMagics(shell)
     shell.register_magics(_magics)
+    shell.configurables.append(_magics.config_of_shell)  # for %config CodeAct
     shell.input_transformer_manager.line_transforms.insert(0, _magics.transform)
 
 
@@ -204,5 +208,6 @@ def unload(shell: Any) -> None:
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("agent", None)
     shell.magics_manager.registry.pop(AgentMagics.__name__, None)
+    shell.configurables[:] = [each for each in shell.configurables if each is not _magics.config_of_shell]
     _magics.close()
     _magics = None

@@ -60,7 +60,7 @@ def text_of(value: Any) -> str:
 
 
 def plain(text: str) -> str:
-    """Give text as a terminal would leave it: no colour codes, overwritten lines (``\\r``, ``\\b``) resolved."""
+    """Give text as a terminal would leave it: no colour codes, overwritten lines and backspaces resolved."""
     text = _ANSI.sub("", text)
     if "\b" in text:
         while (shorter := re.sub(r"[^\n\b]\x08", "", text)) != text:

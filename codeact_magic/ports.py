@@ -36,8 +36,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyEnd:
-    """The end of a streamed reply. ``model`` is the endpoint's own name for what answered; ``cut`` says that the
-    reply reached its limit of tokens."""
+    """The end of a streamed reply.
+
+    Args:
+        usage: tokens as the endpoint counted them.
+        model: the endpoint's own name for what answered.
+        cut: the reply reached its limit of tokens.
+    """
 
     usage: Usage = field(default_factory=Usage)
     model: str = ""

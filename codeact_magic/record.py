@@ -2,7 +2,8 @@
 
 A record is a JSON object ``{"version": 1, "turn", "thread", "model", "origin", "events"}``. It stands in the prompt
 cell's metadata (``metadata.codeact.record``) where a client inserts real cells: their outputs are in the document and
-are not copied. Otherwise it stands in the prompt cell's output (``application/vnd.codeact.turn+json``), outputs included.
+are not copied, unless the document has changed since. Otherwise it stands in the prompt cell's output
+(``application/vnd.codeact.turn+json``), outputs included.
 
 ``origin`` is ``"scripted"`` where replies were written by hand, ``"model"`` where a model wrote them.
 """

@@ -1,11 +1,11 @@
-"""A session joins a model, an executor and a notebook, and keeps one conversation per thread.
+r"""A session joins a model, an executor and a notebook, and keeps one conversation per thread.
 
-    from codeact_magic import Session
-    from codeact_magic.testing import ScriptedModel
+from codeact_magic import Session
+from codeact_magic.testing import ScriptedModel
 
-    session = Session(model=ScriptedModel(["```python\\n6 * 7\\n```", "It is 42."]), executor=my_executor)
-    async for event in session.ask("What is six times seven?"):
-        print(event)
+session = Session(model=ScriptedModel(["```python\n6 * 7\n```", "It is 42."]), executor=my_executor)
+async for event in session.ask("What is six times seven?"):
+    print(event)
 """
 
 import contextlib

@@ -121,7 +121,7 @@ def kernel(cwd: Path | str, base_url: str = NOWHERE, **environment: str) -> Iter
     env = {name: value for name, value in os.environ.items() if not name.startswith(("CODEACT_", "OPENAI_", "PYTEST_"))}
     env |= {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": base_url, "IPYTHONDIR": str(cwd)} | environment
     manager = KernelManager(kernel_name="python3")
-    with open(os.devnull, "w") as sink:
+    with Path(os.devnull).open("w") as sink:
         manager.start_kernel(cwd=str(cwd), env=env, stdout=sink, stderr=sink)
         try:
             live = Kernel(manager)

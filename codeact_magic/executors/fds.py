@@ -1,7 +1,7 @@
 """Output that bypasses ``sys.stdout``: child processes and C code write to the file descriptors themselves.
 
-Whatever reads the other end of the pipe does so on a thread of its own. To know that it has read all, a sentinel is sent
-through the pipe: when it comes out, everything before it has.
+Whatever reads the other end of the pipe does so on a thread of its own. To know that it has read all, a sentinel is
+sent through the pipe: when it comes out, everything before it has.
 """
 
 import codecs
@@ -10,7 +10,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 _PATIENCE = 2.0  # seconds; a stopped reader must not hang the turn
 
@@ -64,7 +64,7 @@ class FdCapture:
         self._take = take
         self._pipes = [_Pipe(name, take) for name in ("stdout", "stderr")]
 
-    def __enter__(self) -> "FdCapture":
+    def __enter__(self) -> Self:
         for pipe in self._pipes:
             pipe.open()
         return self
@@ -148,7 +148,9 @@ class _Pipe:
     def _cut_mark(self, data: bytes) -> int:
         """Give how many bytes at the end may be the beginning of a mark."""
         sizes = [
-            size for mark in list(self._marks) for size in range(min(len(mark), len(data)), 0, -1)
+            size
+            for mark in list(self._marks)
+            for size in range(min(len(mark), len(data)), 0, -1)
             if mark.startswith(data[-size:])
         ]
         return max(sizes, default=0)

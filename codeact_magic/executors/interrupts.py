@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -26,7 +26,7 @@ class Interrupts:
         root: the code object below which the turn runs; frames beneath it are the caller's.
     """
 
-    def __init__(self, stop: Callable[[], None], cancel: Callable[[], None], root: Any = None) -> None:
+    def __init__(self, stop: Callable[[], object], cancel: Callable[[], object], root: Any = None) -> None:
         self._stop = stop
         self._cancel = cancel
         self._root = root
@@ -34,7 +34,7 @@ class Interrupts:
         self.hits = 0  # the user's
         self.by_limit = False  # the next interrupt comes from a time limit
 
-    def __enter__(self) -> "Interrupts":
+    def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         if threading.current_thread() is threading.main_thread():
             self._old = signal.signal(signal.SIGINT, self._handle)
@@ -104,7 +104,7 @@ class Watchdog:
         self._lock = threading.Lock()
         self.fired = False
 
-    def __enter__(self) -> "Watchdog":
+    def __enter__(self) -> Self:
         if self._seconds is not None:
             threading.Thread(target=self._watch, args=(self._seconds,), daemon=True, name="codeact-watchdog").start()
         return self

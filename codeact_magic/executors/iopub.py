@@ -197,7 +197,9 @@ class KernelOutputs:
             return name in self._displays and not self._displays[name]
         data = output.get("data") or {}
         embedded = all(mime.startswith(_EMBEDDED) or mime == "application/json" for mime in data)
-        embedded = embedded and "<script" not in str(data.get("text/html", "")).lower() and "text/javascript" not in data
+        embedded = (
+            embedded and "<script" not in str(data.get("text/html", "")).lower() and "text/javascript" not in data
+        )
         if name:
             self._displays[name] = not embedded
         return embedded

@@ -90,14 +90,14 @@ class LiveExecutor:
             self._interrupts.stop_soon()
 
     @contextlib.contextmanager
-    def interruptible(self, stop: Callable[[], None], root: Any = None) -> Iterator[Interrupts]:
+    def interruptible(self, stop: Callable[[], object], root: Any = None) -> Iterator[Interrupts]:
         """Handle SIGINT for a turn: it ends the running cell, or calls ``stop`` where none runs."""
 
         def stop_cell_or_turn() -> None:
             if not self.cancel() or (self._interrupts and self._interrupts.hits > 1):
                 stop()
 
-        with Interrupts(stop_cell_or_turn, lambda: None if self.cancel() else None, root) as interrupts:
+        with Interrupts(stop_cell_or_turn, self.cancel, root) as interrupts:
             self._interrupts = interrupts
             try:
                 yield interrupts

@@ -53,7 +53,7 @@ def describe(value: object) -> str:
     name = kind.__name__[:80]
     if kind in _SIZED:
         return f"{name} of {len(value)}"  # type: ignore[arg-type]
-    if kind in _PLAIN or not kind.__module__.split(".")[0] in _SHAPED:
+    if kind in _PLAIN or kind.__module__.split(".")[0] not in _SHAPED:
         return name
     try:
         shape = value.shape  # type: ignore[attr-defined]

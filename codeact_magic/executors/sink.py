@@ -87,7 +87,11 @@ class Sink:
     async def wait(self) -> None:
         """Wait until something comes."""
         loop, came = asyncio.get_running_loop(), asyncio.Event()
-        self._wake = lambda: loop.call_soon_threadsafe(came.set)
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(came.set)
+
+        self._wake = wake
         try:
             if not self._queue:
                 await came.wait()

@@ -1,8 +1,8 @@
 """Answers from a recorded notebook: no key, no network. It fails where the run departs from the record.
 
 Prompts and code are compared to the letter. Outputs are compared without what differs from run to run: addresses,
-paths, timings, execution counts and the bytes of pictures. The system prompt and what the model was told of the kernel's
-names are not compared.
+paths, timings, execution counts and the bytes of pictures. The system prompt and what the model was told of the
+kernel's names are not compared.
 """
 
 import re

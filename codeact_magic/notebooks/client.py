@@ -1,7 +1,7 @@
 """A client without a browser: nbclient, with generated cells spliced into the notebook as they run.
 
-It owns the document: it answers the kernel's opening, inserts cells, keeps the record in the prompt cell's metadata, and
-saves the file after every cell.
+It owns the document: it answers the kernel's opening, inserts cells, keeps the record in the prompt cell's metadata,
+and saves the file after every cell.
 """
 
 import contextlib
@@ -307,8 +307,6 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         if self._turn and not isinstance(self._turn[-1], TurnFinished):
             self._turn.append(TurnFinished(reason="failed", detail=detail))
             self._keep_record()
-
-
 
 
 def _folded(cell: NotebookNode) -> list[NotebookNode]:

@@ -1,7 +1,7 @@
 """The notebook port over a comm: events go to the client that owns the document, which inserts the cells.
 
-Events are pipelined; no step waits for the client. Cells that it has not acknowledged when the turn ends are shown in the
-prompt cell instead, so that nothing is lost.
+Events are pipelined; no step waits for the client. Cells that it has not acknowledged when the turn ends are shown in
+the prompt cell instead, so that nothing is lost.
 """
 
 import asyncio
@@ -111,6 +111,7 @@ class CommNotebook:
         self._sent = 0.0
         self._proposed: list[str] = []
         self._over = False
+        self._news = asyncio.Event()
         connection.on_acknowledged = self._acknowledged
 
     def begin(self, begin: Begin) -> None:
@@ -152,12 +153,16 @@ class CommNotebook:
 
     async def _settled(self) -> None:
         """Wait for the last acknowledgements; what is still missing is shown in the prompt cell."""
-        deadline = time.perf_counter() + _ACKNOWLEDGED
-        while self._missing() and time.perf_counter() < deadline:
-            await asyncio.sleep(0.005)
-        self._inline.embed(self._missing())
+        try:
+            async with asyncio.timeout(_ACKNOWLEDGED):
+                while self._missing():
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            self._inline.embed(self._missing())
 
     def _acknowledged(self) -> None:
         """A late acknowledgement takes the cell out of the prompt cell again."""
+        self._news.set()
         if self._over:
             self._inline.embed(self._missing())

@@ -3,6 +3,7 @@
 It is painted by a thread, at most 20 times a second, so that it also moves while a cell blocks the main thread.
 """
 
+import html
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -121,7 +122,10 @@ class InlineNotebook:
         if self._brief and not self._inline:
             line = line if turn.reason else f"{line} {turn.notice}".strip()
             return {"text/markdown": line, "text/plain": line}
-        bundle: dict[str, Any] = {"text/html": self._html(line), "text/plain": render.turn_text(turn) if final else line}
+        bundle: dict[str, Any] = {
+            "text/html": self._html(line),
+            "text/plain": render.turn_text(turn) if final else line,
+        }
         if final:
             bundle["text/markdown"] = render.turn_markdown(turn)
             if self._record:
@@ -146,7 +150,7 @@ class InlineNotebook:
         elif turn.reason:
             parts.insert(0, '<div class="ca-head">These cells could not be inserted into the notebook:</div>')
         notice = f" {turn.notice}" if turn.notice else ""
-        foot = render.html.escape(line + notice).replace("`%agent continue`", "<code>%agent continue</code>")
+        foot = html.escape(line + notice).replace("`%agent continue`", "<code>%agent continue</code>")
         return f'{render.STYLE}<div class="codeact">{"".join(parts)}<div class="ca-foot">{foot}</div></div>'
 
     def _streaming(self) -> str:

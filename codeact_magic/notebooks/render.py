@@ -1,7 +1,7 @@
 """A turn as MIME texts: HTML for notebooks, Markdown for exports, plain text for the rest.
 
-Text of the model is rendered with raw HTML off and links checked. HTML outputs of cells are shown as they are, as in any
-cell that the user ran.
+Text of the model is rendered with raw HTML off and links checked. HTML outputs of cells are shown as they are, as in
+any cell that the user ran.
 """
 
 import html
@@ -15,7 +15,13 @@ from ..turns import Cell, Step, Turn, summary
 
 _SHOWN = 20_000  # characters of one text in the prompt cell; the record keeps the rest
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-_STATUS = {"error": "failed", "stopped": "stopped", "timeout": "time limit", "died": "kernel died", "running": "running"}
+_STATUS = {
+    "error": "failed",
+    "stopped": "stopped",
+    "timeout": "time limit",
+    "died": "kernel died",
+    "running": "running",
+}
 
 STYLE = """<style>
 .codeact{--ca-line:var(--jp-border-color2,var(--vscode-panel-border,#8885));--ca-soft:var(--jp-layout-color2,#8881);

@@ -342,7 +342,7 @@ def script_from(text: str) -> list[Reply]:
     """
     rows = json.loads(text)
     if not isinstance(rows, list):
-        raise ValueError("a script is a JSON list")  # noqa: TRY004 - a file is unusable, not an argument
+        raise ValueError("a script is a JSON list")
     try:
         return [row if isinstance(row, str) else _item(**row) for row in rows]
     except TypeError as error:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ def live(shared: Kernel) -> Kernel:
     return shared
 
 
-def ask(live: Kernel, replies: list[Any], prompt: str = "Go.", options: str = "", **hooks: Any) -> tuple[Any, ScriptedServer]:
+def ask(
+    live: Kernel, replies: list[Any], prompt: str = "Go.", options: str = "", **hooks: Any
+) -> tuple[Any, ScriptedServer]:
     """Run one prompt cell against a server of its own."""
     with ScriptedServer(replies) as server:
         return live.run(f"%%agent --base-url {server.base_url} {options}\n{prompt}", **hooks), server
@@ -96,7 +99,10 @@ CASES = {
     "bash": ("%%bash\necho from-bash", "from-bash"),
     "fd": ("import os\n_ = os.system('echo from-fd; echo err-fd >&2')", "err-fd"),
     "subprocess": ("import subprocess\n_ = subprocess.run(['echo', 'from-child'])", "from-child"),
-    "thread": ("import threading\nt = threading.Thread(target=lambda: print('from-thread')); t.start(); t.join()", "from-thread"),
+    "thread": (
+        "import threading\nt = threading.Thread(target=lambda: print('from-thread')); t.start(); t.join()",
+        "from-thread",
+    ),
     "task": ("import asyncio\nasync def f(): print('from-task')\nawait asyncio.create_task(f())", "from-task"),
     "update": ("h = display('first', display_id=True)\nh.update('second')", "second"),
     "cleared": ("from IPython.display import clear_output\nprint('gone')\nclear_output()\nprint('kept')", "kept"),
@@ -106,8 +112,14 @@ CASES = {
     "exit": ("exit()", "cannot end the kernel"),
     "sys.exit": ("import sys; sys.exit(3)", "SystemExit"),
     "null bytes": ("x = '\0'", "null bytes"),
-    "invalid utf-8": ("import os\n_ = os.write(1, b'bad \\xff\\xfe bytes\\n')\nprint('\\udcff')", "bad \ufffd\ufffd bytes"),
-    "nested loop": ("import asyncio\nasync def f(): pass\nasyncio.run(f())", "cannot be called from a running event loop"),
+    "invalid utf-8": (
+        "import os\n_ = os.write(1, b'bad \\xff\\xfe bytes\\n')\nprint('\\udcff')",
+        "bad \ufffd\ufffd bytes",
+    ),
+    "nested loop": (
+        "import asyncio\nasync def f(): pass\nasyncio.run(f())",
+        "cannot be called from a running event loop",
+    ),
     "nested agent": ("%%agent\nDo it for me", "cannot start a turn"),
     "nested agent by call": ("get_ipython().run_cell_magic('agent', '', 'Do it')", "cannot start a turn"),
     "nested continue": ("%agent continue", "cannot start a turn"),
@@ -242,7 +254,16 @@ def test_a_stopped_turn_can_be_continued(live: Kernel) -> None:
 
 
 def test_the_limit_of_a_cell_interrupts_it_and_the_turn_goes_on(live: Kernel) -> None:
-    ran, server = ask(live, [block("import time\nkept = 1\ntime.sleep(30)"), block("import asyncio\nawait asyncio.sleep(30)"), block("kept"), "Slow."], options="--timeout 0.5")
+    ran, server = ask(
+        live,
+        [
+            block("import time\nkept = 1\ntime.sleep(30)"),
+            block("import asyncio\nawait asyncio.sleep(30)"),
+            block("kept"),
+            "Slow.",
+        ],
+        options="--timeout 0.5",
+    )
     assert ran.status == "ok"
     assert "time limit" in said(server, 1)
     assert "time limit" in said(server, 2)
@@ -251,7 +272,7 @@ def test_the_limit_of_a_cell_interrupts_it_and_the_turn_goes_on(live: Kernel) ->
 
 
 def test_max_steps_ends_the_turn_and_continue_goes_on(live: Kernel) -> None:
-    with ScriptedServer(script("1", "2", "3") + ["Three."]) as server:
+    with ScriptedServer([*script("1", "2", "3"), "Three."]) as server:
         ran = live.run(f"%%agent --base-url {server.base_url} --max-steps 2\nCount.")
         assert ran.status == "ok"
         assert "2 steps are taken (max_steps)" in ran.text
@@ -279,7 +300,10 @@ def test_names_in_the_prompt_are_filled(live: Kernel) -> None:
         ("", "%%time\n%%agent --base-url {url}\nGo."),
         ("%autoawait off", "%%agent --base-url {url}\nGo."),
         ("", "get_ipython().run_cell_magic('agent', '--base-url {url}', 'Go.')"),
-        ("", "import asyncio\nawait asyncio.sleep(0)\nget_ipython().run_cell_magic('agent', '--base-url {url}', 'Go.')"),
+        (
+            "",
+            "import asyncio\nawait asyncio.sleep(0)\nget_ipython().run_cell_magic('agent', '--base-url {url}', 'Go.')",
+        ),
     ],
     ids=["%%time", "%autoawait off", "call", "call in async cell"],
 )
@@ -313,13 +337,13 @@ def test_a_driven_turn_can_be_interrupted(live: Kernel) -> None:
 
 
 def test_every_request_begins_with_the_one_before(live: Kernel) -> None:
-    with ScriptedServer(script("a = 1", "1 / 0", "print('x' * 100000)") + ["Done.", block("a"), "Again."]) as server:
+    with ScriptedServer([*script("a = 1", "1 / 0", "print('x' * 100000)"), "Done.", block("a"), "Again."]) as server:
         for prompt in ("One.", "Two."):
             live.run("user = 1")
             live.run(f"%%agent --base-url {server.base_url}\n{prompt}")
     prompts = [request.body["messages"] for request in server.requests]
     assert len(prompts) == 6
-    for before, after in zip(prompts, prompts[1:], strict=False):
+    for before, after in pairwise(prompts):
         assert after[: len(before)] == before
 
 
@@ -356,11 +380,11 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_bad_input_gets_one_line(live: Kernel, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input_gets_one_line(live: Kernel, name: str) -> None:
     cell, expected = REFUSALS[name]
-    live.run("import codeact_magic.loop as _l\n_l.Limits.__init__.__kwdefaults__['retries'] = 0")
+    live.run("%config CodeAct.retries = 0")
     ran = live.run(cell)
-    live.run("_l.Limits.__init__.__kwdefaults__['retries'] = 5")
+    live.run("%config CodeAct.retries = 5")
     said = ran.error or ran.text  # IPython prints usage errors and shows them as no error
     assert expected in said
     assert "Traceback" not in said
@@ -377,7 +401,13 @@ def test_an_unknown_model_is_one_sentence(live: Kernel) -> None:
 
 def test_retries_are_shown_as_they_happen(live: Kernel) -> None:
     seen: list[str] = []
-    replies = [Fault(status=429, retry_after=0.3), Fault(status=500), ScriptedReply(block("z = 1"), fault=Fault(cut_after=12)), block("z = 2"), "Done."]
+    replies = [
+        Fault(status=429, retry_after=0.3),
+        Fault(status=500),
+        ScriptedReply(block("z = 1"), fault=Fault(cut_after=12)),
+        block("z = 2"),
+        "Done.",
+    ]
     ran, _ = ask(live, replies, on=lambda m: seen.append(str(m["content"].get("data", {}).get("text/html", ""))))
     assert ran.status == "ok", ran.error
     assert any("Asking again in 0.3 s" in html for html in seen)
