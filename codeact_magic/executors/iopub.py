@@ -90,7 +90,7 @@ class KernelOutputs:
                     stream.flush()
                 for note in sink.finish():
                     if native:
-                        self._kernel.session.send(self._kernel.iopub_socket, *_message(note), parent=parent)
+                        self._send(self._kernel.iopub_socket, *_message(note), parent=parent)
 
     def restore(self) -> None:
         """Put the main thread's parent back where threads look for it: a comm message on another thread moved it."""

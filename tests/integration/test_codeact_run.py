@@ -1,0 +1,330 @@
+"""``codeact run`` as a user runs it: a process of its own, a real kernel, a real HTTP server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from codeact_magic.record import records_in
+from codeact_magic.testing import Fault, ScriptedReply, ScriptedServer
+from tests.kernels import KEY, NOWHERE
+
+LOAD = "%load_ext codeact_magic"
+
+
+def block(code: str) -> str:
+    return f"```python\n{code}\n```\n"
+
+
+def write(path: Path, *sources: str) -> Path:
+    cells = [nbformat.v4.new_code_cell(source, id=f"cell-{place}") for place, source in enumerate(sources)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def cells(path: Path) -> list[Any]:
+    nb = nbformat.read(path, as_version=4)
+    nbformat.validate(nb)
+    return list(nb.cells)
+
+
+def environment(base_url: str = NOWHERE, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CODEACT_", "OPENAI_", "PYTEST_"))}
+    return kept | {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": KEY} | more
+
+
+def start(*arguments: Any, base_url: str = NOWHERE, **more: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "codeact_magic.cli", *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment(base_url, **more), stdout=pipe, stderr=pipe, text=True)
+
+
+def codeact(*arguments: Any, base_url: str = NOWHERE, **more: str) -> tuple[int, str, str]:
+    with start(*arguments, base_url=base_url, **more) as process:
+        out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+SESSION = [
+    "I look.\n" + block("x = 40\nprint('printed')\nx + 2"),
+    block("1 / 0") + block("skipped = True"),
+    block("import matplotlib.pyplot as plt\nplt.plot([1, 2]);") + block("import asyncio\nawait asyncio.sleep(0.01)\nx = 41"),
+    "It is **41**.",
+]
+
+
+def test_generated_cells_are_spliced_in(tmp_path: Path) -> None:
+    notebook, out = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.", "x + 1"), tmp_path / "out.ipynb"
+    before = notebook.read_bytes()
+    with ScriptedServer(SESSION) as server:
+        status, printed, _ = codeact("run", notebook, "-o", out, base_url=server.base_url)
+    assert status == 0
+    assert notebook.read_bytes() == before
+    rows = [(cell.cell_type, cell.source.splitlines()[0], cell.get("execution_count")) for cell in cells(out)]
+    assert rows == [
+        ("code", LOAD, 1),
+        ("code", "%%agent", 2),
+        ("code", "x = 40", 3),
+        ("code", "1 / 0", 4),
+        ("code", "import matplotlib.pyplot as plt", 5),
+        ("code", "import asyncio", 6),
+        ("markdown", "It is **41**.", None),
+        ("code", "x + 1", 7),
+    ]
+    made = cells(out)[2:6]
+    assert [output.output_type for output in made[0].outputs] == ["stream", "execute_result"]
+    assert made[0].outputs[1].execution_count == 3
+    assert made[1].outputs[0].ename == "ZeroDivisionError"
+    assert made[1].metadata.tags == ["raises-exception"]
+    assert "image/png" in made[2].outputs[0].data
+    assert cells(out)[-1].outputs[0].data["text/plain"] == "42"
+    assert [cell.metadata.codeact.status for cell in made] == ["ok", "error", "ok", "ok"]
+    assert "Answered · 3 steps" in printed
+    assert "It is 41." in printed
+
+
+def test_the_record_is_in_the_prompt_cell(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo {x}.")
+    with ScriptedServer(SESSION) as server:
+        codeact("run", notebook, base_url=server.base_url)
+    prompt = cells(notebook)[1]
+    record = prompt.metadata.codeact.record
+    assert record.version == 1
+    assert record.origin == "scripted"
+    assert "CellOutput" not in [event.type for event in record.events]
+    (read,) = records_in(cells(notebook))
+    assert read.answered
+    assert read.start.prompt == "Go {x}.\n" or read.start.prompt == "Go {x}."
+    assert prompt.outputs[0].data["text/markdown"].startswith("Answered")
+
+
+def test_an_answered_prompt_is_not_asked_again(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.", "x")
+    with ScriptedServer(SESSION) as server:
+        codeact("run", notebook, base_url=server.base_url)
+    once = cells(notebook)
+    status, _, err = codeact("run", notebook)
+    assert status == 0, err
+    again = cells(notebook)
+    assert [cell.source for cell in again] == [cell.source for cell in once]
+    assert [cell.get("execution_count") for cell in again] == [cell.get("execution_count") for cell in once]
+    assert again[2].outputs == once[2].outputs
+    assert "Answered before" in again[1].outputs[0].data["text/plain"]
+
+
+def test_an_edited_prompt_is_asked_and_its_cells_are_replaced(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.", "%%agent\nAnd on?")
+    with ScriptedServer([*SESSION, "On."]) as server:
+        codeact("run", notebook, base_url=server.base_url)
+    nb = nbformat.read(notebook, as_version=4)
+    second = next(cell for cell in nb.cells if "And on?" in cell.source)
+    second.source = "%%agent\nAnd now?"
+    nbformat.write(nb, notebook)
+    with ScriptedServer([block("x = 7\nx"), "Now 7."]) as server:
+        status, _, _ = codeact("run", notebook, base_url=server.base_url)
+        sent = json.dumps(server.requests[0].body["messages"])
+    assert status == 0
+    assert len(server.requests) == 2
+    sources = [cell.source for cell in cells(notebook)]
+    assert "On." not in sources
+    assert sources[-2:] == ["x = 7\nx", "Now 7."]
+    assert "It is **41**." in sent, "the first turn is part of the conversation, from its record"
+    assert "printed" in sent
+    assert "And on?" not in sent
+
+
+def test_again_asks_answered_prompts(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.")
+    with ScriptedServer(["One.", "Two."]) as server:
+        codeact("run", notebook, base_url=server.base_url)
+        codeact("run", notebook, "--again", base_url=server.base_url)
+    assert [cell.source for cell in cells(notebook)][2:] == ["Two."]
+
+
+def test_a_recording_answers_without_a_network(tmp_path: Path) -> None:
+    notebook, out = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.", "%%agent\nAnd?"), tmp_path / "out.ipynb"
+    update = block("from IPython.display import display\nh = display('old', display_id=True)") + block("h.update('new')")
+    with ScriptedServer([*SESSION, update, "Done."]) as server:
+        codeact("run", notebook, base_url=server.base_url)
+    status, printed, err = codeact("run", notebook, "--again", "--model", "recorded", "-o", out)
+    assert status == 0, printed + err
+    old, new = cells(notebook), cells(out)
+    assert [cell.source for cell in new] == [cell.source for cell in old]
+    assert "recorded" in new[1].outputs[0].data["text/plain"]
+    assert "scripted" in new[1].outputs[0].data["text/plain"]
+
+
+def test_a_replay_that_departs_says_where(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "base = 40", "%%agent\nGo.")
+    with ScriptedServer([block("base + 2"), "42."]) as server:
+        codeact("run", notebook, base_url=server.base_url)
+    changed = nbformat.read(notebook, as_version=4)
+    changed.cells[1].source = "base = 50"
+    nbformat.write(changed, notebook)
+    status, printed, _ = codeact("run", notebook, "--again", "--model", "recorded", "-o", tmp_path / "out.ipynb")
+    assert status == 1
+    assert "departs from the record" in printed
+    assert "'52' in line 2, recorded is '42'" in printed
+
+
+def test_a_prompt_can_come_from_the_command_line(tmp_path: Path) -> None:
+    notebook = tmp_path / "new.ipynb"
+    with ScriptedServer([block("6 * 7"), "42."]) as server:
+        status, _, _ = codeact("run", notebook, "--prompt", "Six times seven?", base_url=server.base_url)
+    assert status == 0
+    assert [cell.source for cell in cells(notebook)] == [LOAD, "%%agent\nSix times seven?", "6 * 7", "42."]
+
+
+def test_a_plain_notebook_runs_as_it_is(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", "print(1)\nprint(2)", "1 + 1")
+    assert codeact("run", notebook)[0] == 0
+    assert [cell.outputs[0].get("text") for cell in cells(notebook)] == ["1\n2\n", None]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run"], "required"),
+        (["run", "none.ipynb"], "There is no notebook"),
+        (["run", "none.ipynb", "--colour"], "unrecognized"),
+        (["run", "{bad}"], "not a Jupyter notebook"),
+        (["run", "{good}", "--timeout", "0"], "--timeout"),
+        (["run", "{good}", "--prompt", " "], "--prompt is empty"),
+        (["run", "{good}", "-o", "{folder}/none/out.ipynb"], "There is no folder"),
+        ([], "required"),
+    ],
+)
+def test_wrong_usage_exits_with_2(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    (tmp_path / "bad.ipynb").write_text("{not json")
+    write(tmp_path / "good.ipynb", "1")
+    names = {"bad": tmp_path / "bad.ipynb", "good": tmp_path / "good.ipynb", "folder": tmp_path}
+    status, _, err = codeact(*[argument.format(**names) for argument in arguments])
+    assert status == 2
+    assert expected in err
+    assert "Traceback" not in err
+
+
+def test_a_failed_turn_exits_with_1_and_says_why(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.", "after = 1")
+    with ScriptedServer([block("x = 1"), Fault(status=401)]) as server:
+        status, printed, _ = codeact("run", notebook, base_url=server.base_url)
+    assert status == 1
+    assert "OPENAI_API_KEY" in printed
+    assert KEY not in notebook.read_text()
+    rows = cells(notebook)
+    assert [cell.source for cell in rows] == [LOAD, "%%agent\nGo.", "x = 1", "after = 1"]
+    assert rows[-1].execution_count is None
+    assert records_in(rows)[0].events[-1].reason == "failed"  # type: ignore[union-attr]
+
+
+def test_a_failed_cell_of_the_user_exits_with_1(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", "1 / 0", "2")
+    status, printed, _ = codeact("run", notebook)
+    assert status == 1
+    assert "ZeroDivisionError" in printed
+    assert cells(notebook)[1].execution_count is None
+
+
+def test_a_limit_exits_with_1(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent --max-steps 1\nGo.", "'ran'")
+    with ScriptedServer([block("1"), block("2")]) as server:
+        status, printed, _ = codeact("run", notebook, base_url=server.base_url)
+    assert status == 1
+    assert "Stopped at a limit" in printed
+    assert cells(notebook)[-1].outputs[0].data["text/plain"] == "'ran'"
+
+
+def wait_for(path: Path, text: str) -> None:
+    deadline = time.monotonic() + 60
+    while not (path.exists() and text in path.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("code", ["import time; time.sleep(60)", "import asyncio\nawait asyncio.sleep(60)", "MODEL"])
+def test_ctrl_c_stops_with_130_and_keeps_the_notebook(tmp_path: Path, code: str) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.", "after = 1")
+    slow: Any = ScriptedReply("word " * 500, pause=0.1) if code == "MODEL" else block(code)
+    with ScriptedServer([block("first = 1\nfirst"), slow]) as server:
+        with start("run", notebook, base_url=server.base_url) as process:
+            wait_for(notebook, "first = 1")
+            while len(server.requests) < 2:
+                time.sleep(0.02)
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert "Stopped" in out
+    (record,) = records_in(cells(notebook))
+    assert record.events[-1].reason == "stopped"  # type: ignore[union-attr]
+    assert cells(notebook)[2].outputs[0].data["text/plain"] == "1"
+    assert cells(notebook)[-1].execution_count is None
+
+
+def test_a_killed_run_leaves_a_valid_notebook(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.")
+    steps = [block(f"step_{number} = {number}\nstep_{number}") for number in range(200)]
+    with ScriptedServer(steps) as server:
+        with start("run", notebook, base_url=server.base_url) as process:
+            wait_for(notebook, "step_3 = 3")
+            process.kill()
+            process.communicate(timeout=60)
+    rows = cells(notebook)
+    assert rows[4].outputs[0].data["text/plain"] == "2"
+    (record,) = records_in(rows)
+    assert record.events[-1].reason == "failed"  # type: ignore[union-attr]
+    assert "mid-turn" in record.events[-1].detail  # type: ignore[union-attr]
+    assert not list(tmp_path.glob(".in.ipynb.*"))
+
+
+def test_a_dead_kernel_ends_the_run_with_1(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.")
+    with ScriptedServer([block("x = 1\nx"), block("import os\nos._exit(1)")]) as server:
+        status, _, err = codeact("run", notebook, base_url=server.base_url)
+    assert status == 1
+    assert "kernel died" in err
+    (record,) = records_in(cells(notebook))
+    assert record.events[-1].detail == "the kernel died in mid-turn"  # type: ignore[union-attr]
+
+
+def test_a_flood_stays_out_of_the_notebook(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.")
+    with ScriptedServer([block("for _ in range(100): print('x' * 1_000_000)\nprint('end')"), "Much."]) as server:
+        assert codeact("run", notebook, base_url=server.base_url)[0] == 0
+    assert notebook.stat().st_size < 1_000_000
+    text = cells(notebook)[2].outputs[0].text
+    assert "characters left out" in text
+    assert text.endswith("end\n")
+
+
+def test_a_time_limit_interrupts_a_generated_cell(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.")
+    with ScriptedServer([block("import time; time.sleep(60)"), "Too slow."]) as server:
+        assert codeact("run", notebook, "--timeout", "0.5", base_url=server.base_url)[0] == 0
+    assert cells(notebook)[2].metadata.codeact.status == "timeout"
+
+
+def test_a_broken_record_is_passed_over_and_said(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.")
+    nb = nbformat.read(notebook, as_version=4)
+    nb.cells[1].metadata["codeact"] = {"role": "prompt", "record": {"version": 1, "events": [{"type": "Nonsense"}]}}
+    nbformat.write(nb, notebook)
+    with ScriptedServer(["Fine."]) as server:
+        assert codeact("run", notebook, base_url=server.base_url)[0] == 0
+    rows = cells(notebook)
+    assert "is broken at event 1" in rows[1].outputs[0].text
+    assert rows[2].source == "Fine."
+
+
+def test_a_broken_recording_is_one_line(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.")
+    status, printed, _ = codeact("run", notebook, "--model", "recorded")
+    assert status == 1
+    assert "holds no recorded turn" in printed
