@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from .config import CodeAct, Settings, model_from, settings_from
+from .config import CodeAct, Settings, model_from, preload, settings_from
 from .errors import ConfigError, RecordError, TurnFailed
 from .events import Event, TurnFinished, TurnStarted
 from .executors.iopub import KernelOutputs
@@ -130,7 +130,7 @@ class Agent:
     async def _turn(self, prompt: str, settings: Settings) -> None:
         self.source.begin()
         turn = uuid4().hex[:12]
-        async with self._connected(turn) as (connection, hello):
+        async with self._connected(turn, settings) as (connection, hello):
             settings = settings.with_options(hello.options if hello else {})
             inline = self._inline(settings, brief=hello is not None)
             own, above = self._records(hello)
@@ -165,7 +165,7 @@ class Agent:
                     self._outcome = event
 
     @contextlib.asynccontextmanager
-    async def _connected(self, turn: str) -> AsyncIterator[tuple[Connection | None, Hello | None]]:
+    async def _connected(self, turn: str, settings: Settings) -> AsyncIterator[tuple[Connection | None, Hello | None]]:
         """Ask the frontend whether it is a client; it is asked again when it has a new session."""
         if not isinstance(self.source, KernelOutputs) or self.source.client in self._silent:
             yield None, None
@@ -173,7 +173,9 @@ class Agent:
         connection = Connection(self.source.restore, self._stop)
         try:
             opening = Opening(turn=turn, owner=self.source.client, cell=self.source.cell_id)
-            hello = await connection.open(opening)
+            connection.open(opening)
+            preload(settings)  # takes as long as the client has to answer
+            hello = await connection.answer()
             if hello is None:
                 self._silent.add(self.source.client)
             yield (connection, hello) if hello else (None, None)

@@ -3,6 +3,7 @@
 Each later one wins. Keys are not settings: they are read from the environment when they are used.
 """
 
+import importlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -114,6 +115,12 @@ def settings_from(config: CodeAct, environment: Mapping[str, str] | None = None)
             except (ValueError, TraitError):
                 raise ConfigError(f"The environment variable {variable} is unusable: {text[:80]!r}.") from None
     return Settings(**values)
+
+
+def preload(settings: Settings) -> None:
+    """Import what the model will need, which takes a while."""
+    if settings.model.partition(":")[0] != "recorded":
+        importlib.import_module("openai")
 
 
 def model_from(settings: Settings, *, notebook: str = "") -> "Model":

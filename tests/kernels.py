@@ -116,8 +116,8 @@ class Kernel:
 
 
 @contextlib.contextmanager
-def kernel(cwd: Path | str, base_url: str = NOWHERE, **environment: str) -> Iterator[Kernel]:
-    """Start a kernel with the extension loaded, talking to the server at ``base_url``."""
+def kernel(cwd: Path | str, base_url: str = NOWHERE, *, load: bool = True, **environment: str) -> Iterator[Kernel]:
+    """Start a kernel, with the extension loaded unless told otherwise, talking to the server at ``base_url``."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("CODEACT_", "OPENAI_", "PYTEST_"))}
     env |= {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": base_url, "IPYTHONDIR": str(cwd)} | environment
     manager = KernelManager(kernel_name="python3")
@@ -125,7 +125,8 @@ def kernel(cwd: Path | str, base_url: str = NOWHERE, **environment: str) -> Iter
         manager.start_kernel(cwd=str(cwd), env=env, stdout=sink, stderr=sink)
         try:
             live = Kernel(manager)
-            assert live.run("%load_ext codeact_magic").status == "ok"
+            if load:
+                assert live.run("%load_ext codeact_magic").status == "ok"
             yield live
             live.client.stop_channels()
         finally:

@@ -5,11 +5,12 @@ sent through the pipe: when it comes out, everything before it has.
 """
 
 import codecs
+import contextlib
 import os
 import secrets
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self, TextIO
 
 _PATIENCE = 2.0  # seconds; a stopped reader must not hang the turn
@@ -20,37 +21,53 @@ def _sentinel() -> str:
     return "".join(chr(1 + value % 4) for value in secrets.token_bytes(24))
 
 
-def drain_kernel_stream(stream: Any) -> None:
-    """Wait until ipykernel's ``OutStream`` has published what is in its pipe. Does nothing without a pipe."""
-    target, reader = getattr(stream, "_original_stdstream_fd", None), getattr(stream, "watch_fd_thread", None)
-    if target is None or reader is None or not reader.is_alive():
-        return
-    mark, passed = _sentinel(), threading.Event()
+def drain_kernel_streams(streams: Iterable[Any]) -> None:
+    """Wait until ipykernel's ``OutStream``s have taken what is in their pipes. One without a pipe needs no waiting."""
+    with contextlib.ExitStack() as stack:
+        passed = [stack.enter_context(_marked(stream)) for stream in streams if _watched(stream)]
+        for each in passed:
+            each.wait(_PATIENCE)
+
+
+def _watched(stream: Any) -> bool:
+    reader = getattr(stream, "watch_fd_thread", None)
+    return reader is not None and reader.is_alive() and hasattr(stream, "_original_stdstream_fd")
+
+
+@contextlib.contextmanager
+def _marked(stream: Any) -> Iterator[threading.Event]:
+    """Send a mark through a stream's pipe and give the event that it has passed."""
+    mark, passed, reader = _sentinel(), threading.Event(), stream.watch_fd_thread.ident
     write, held = stream.write, ""
 
     def watched(text: str) -> int | None:
         nonlocal held
-        if threading.get_ident() != reader.ident or passed.is_set():
+        if threading.get_ident() != reader or passed.is_set():
             result: int | None = write(text)
             return result
         held += text
         before, found, after = held.partition(mark)
+        # The mark may be cut in two by the end of a read.
+        keep = 0 if found else _overlap(held, mark)
+        ready, held = (before + after, "") if found else (held[: len(held) - keep], held[len(held) - keep :])
+        if ready:
+            write(ready)
         if found:
             passed.set()
-            write(before + after)
-            held = ""
-        else:  # the mark may be cut in two by the end of a read
-            keep = next((size for size in range(min(len(mark), len(held)), 0, -1) if mark.startswith(held[-size:])), 0)
-            ready, held = held[: len(held) - keep], held[len(held) - keep :]
-            write(ready)
         return len(text)
 
     stream.write = watched
     try:
-        os.write(target, mark.encode())
-        passed.wait(_PATIENCE)
+        os.write(stream._original_stdstream_fd, mark.encode())  # noqa: SLF001 - ipykernel keeps it there
+        yield passed
     finally:
         stream.write = write
+
+
+def _overlap(text: str | bytes, mark: str | bytes) -> int:
+    """Give how much of the text's end may be the beginning of the mark."""
+    sizes = range(min(len(mark), len(text)), 0, -1)
+    return next((size for size in sizes if mark.startswith(text[-size:])), 0)  # type: ignore[arg-type]
 
 
 class FdCapture:
@@ -139,21 +156,11 @@ class _Pipe:
                     self._pass(held, out, decoder)
                     held = b""
                     passed.set()
-            keep = self._cut_mark(held)
+            keep = max((_overlap(held, mark) for mark in list(self._marks)), default=0)
             self._pass(held[: len(held) - keep], out, decoder)
             held = held[len(held) - keep :]
         self._pass(held, out, decoder)
         os.close(read)
-
-    def _cut_mark(self, data: bytes) -> int:
-        """Give how many bytes at the end may be the beginning of a mark."""
-        sizes = [
-            size
-            for mark in list(self._marks)
-            for size in range(min(len(mark), len(data)), 0, -1)
-            if mark.startswith(data[-size:])
-        ]
-        return max(sizes, default=0)
 
     def _pass(self, data: bytes, out: int, decoder: codecs.IncrementalDecoder) -> None:
         if data:

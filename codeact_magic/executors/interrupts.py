@@ -51,7 +51,6 @@ class Interrupts:
         self._loop.call_soon_threadsafe(self._stop)
 
     def _handle(self, _signum: int, frame: FrameType | None) -> None:
-        __tracebackhide__ = True  # the user's traceback ends in the user's code
         by_limit, self.by_limit = self.by_limit, False
         self.hits += not by_limit
         where = self._where(frame)
@@ -75,6 +74,13 @@ class Interrupts:
 
 def _is_cell_file(name: str) -> bool:
     return name.startswith("<ipython-input") or f"ipykernel_{os.getpid()}" in name
+
+
+def trimmed(trace: TracebackType | None) -> TracebackType | None:
+    """Give a traceback without our handler's frame: it ends where the user's code was interrupted."""
+    if trace is None or trace.tb_frame.f_code is Interrupts._handle.__code__:  # noqa: SLF001
+        return None
+    return TracebackType(trimmed(trace.tb_next), trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
 
 
 def interrupt_self() -> None:

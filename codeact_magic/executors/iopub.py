@@ -17,7 +17,7 @@ from uuid import uuid4
 from jupyter_client.session import extract_header
 
 from ..events import Output
-from .fds import drain_kernel_stream
+from .fds import drain_kernel_streams
 from .sink import Sink
 
 _OUTPUTS = {"stream", "display_data", "execute_result", "error", "update_display_data", "clear_output"}
@@ -85,9 +85,9 @@ class KernelOutputs:
                 yield
             finally:
                 self._publish_payload(parent)
-                for stream in (sys.stdout, sys.stderr):
-                    drain_kernel_stream(stream)
-                    stream.flush()
+                drain_kernel_streams((sys.stdout, sys.stderr))
+                sys.stdout.flush()  # a barrier: the thread that publishes has done all before
+                _flush_pending(sys.stderr)
                 for note in sink.finish():
                     if native:
                         self._send(self._kernel.iopub_socket, *_message(note), parent=parent)
@@ -119,18 +119,13 @@ class KernelOutputs:
     @contextlib.contextmanager
     def _redirected(self, parent: dict[str, Any]) -> Iterator[None]:
         before, self._main = self._main, parent
-        self._flush()
+        _flush_pending(sys.stdout, sys.stderr)
         self._kernel.set_parent(self._ident, parent, channel="shell")
         try:
             yield
         finally:
-            self._flush()
             self._main = before
             self._kernel.set_parent(self._ident, before, channel="shell")
-
-    def _flush(self) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
 
     def _publish_payload(self, parent: dict[str, Any]) -> None:
         """Show what a cell paged (``?obj``); drop requests for next inputs, which only replies can carry."""
@@ -203,6 +198,13 @@ class KernelOutputs:
         if name:
             self._displays[name] = not embedded
         return embedded
+
+
+def _flush_pending(*streams: Any) -> None:
+    """Flush streams that hold something; a flush waits for another thread."""
+    for stream in streams:
+        if getattr(stream, "_flush_pending", True):
+            stream.flush()
 
 
 def _message(output: Output) -> tuple[str, dict[str, Any]]:

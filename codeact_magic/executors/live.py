@@ -6,6 +6,7 @@ widgets, ``input()``. Only ending the kernel is refused.
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from ..events import Output
 from ..outputs import secrets_in
 from ..ports import CellBegan, CellDone
 from . import namespace
-from .interrupts import Interrupts, Watchdog, interrupt_self
+from .interrupts import Interrupts, Watchdog, interrupt_self, trimmed
 from .iopub import KernelOutputs, new_message
 from .sink import Sink, Watch
 from .terminal import TerminalOutputs, _replaced
@@ -114,7 +115,7 @@ class LiveExecutor:
             before, hits = namespace.snapshot(self._names()), interrupts.hits
             sink = Sink(cell, secrets_in(), self._watch)
             succeeded = False
-            with self._source.capture(sink, code, message, count), self._kept_alive():
+            with self._source.capture(sink, code, message, count), self._guarded():
                 watchdog = stack.enter_context(Watchdog(self._limit, interrupts))
                 transformed, awaited = self._prepared(code)
                 if awaited:
@@ -189,11 +190,19 @@ class LiveExecutor:
         return bool(task.result() is not None and task.result().success)
 
     @contextlib.contextmanager
-    def _kept_alive(self) -> Iterator[None]:
-        """Refuse ``exit()``: the kernel is the user's."""
+    def _guarded(self) -> Iterator[None]:
+        """Refuse ``exit()``, as the kernel is the user's; keep our handler out of an interrupt's traceback."""
+        shell = self._shell
+        show = shell.showtraceback
 
         def refuse(*_: object, **__: object) -> None:
             raise SystemExit("a generated cell cannot end the kernel; the session goes on")
 
-        with _replaced(self._shell, ask_exit=refuse):
+        def shown(exc_tuple: Any = None, *arguments: Any, **options: Any) -> None:
+            kind, error, trace = exc_tuple or sys.exc_info()
+            if isinstance(error, KeyboardInterrupt):
+                exc_tuple = (kind, error, trimmed(trace))
+            show(exc_tuple, *arguments, **options)
+
+        with _replaced(shell, ask_exit=refuse, showtraceback=shown):
             yield

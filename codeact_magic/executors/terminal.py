@@ -42,7 +42,7 @@ class TerminalOutputs:
 
         with FdCapture(take) as fds, contextlib.ExitStack() as patches:
             muted.drain = fds.drain
-            for patch in (self._displays, self._results, self._errors, self._commands):
+            for patch in (self._pictures, self._displays, self._results, self._errors, self._commands):
                 patches.enter_context(patch(sink, muted))
             yield
         sink.finish()
@@ -52,6 +52,17 @@ class TerminalOutputs:
 
     def close(self) -> None:
         """There is nothing to take back: every capture cleans up after itself."""
+
+    @contextlib.contextmanager
+    def _pictures(self, _sink: Sink, _muted: "_Muted") -> Iterator[None]:
+        """Let pictures be made: a terminal makes texts only, but the model can see."""
+        formatter = self._shell.display_formatter
+        before = formatter.active_types
+        formatter.active_types = [*before, *(kind for kind in ("image/png", "image/jpeg") if kind not in before)]
+        try:
+            yield
+        finally:
+            formatter.active_types = before
 
     @contextlib.contextmanager
     def _displays(self, sink: Sink, muted: "_Muted") -> Iterator[None]:

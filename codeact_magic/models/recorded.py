@@ -1,8 +1,8 @@
 """Answers from a recorded notebook: no key, no network. It fails where the run departs from the record.
 
 Prompts and code are compared to the letter. Outputs are compared without what differs from run to run: addresses,
-paths, timings, execution counts and the bytes of pictures. The system prompt and what the model was told of the
-kernel's names are not compared.
+paths, timings, execution counts, the frames of tracebacks and the bytes of pictures. The system prompt and what the
+model was told of the kernel's names are not compared.
 """
 
 import re
@@ -18,6 +18,7 @@ from ..record import cells_of, records_in
 
 _PIECE = 24  # characters of one streamed piece
 _VARYING = (
+    (re.compile(r"(?ms)^(?:-{10,}\n)?([\w.]+) +Traceback \(most recent call last\)\n.*?^(?=\1:|\1$)"), ""),
     (re.compile(r"0x[0-9a-fA-F]{4,}"), "0x"),
     (re.compile(r"(?:~|\.{0,2})(?:/[\w.@+-]+)+/"), "/"),
     (re.compile(r"[A-Za-z]:\\(?:[\w.@+ -]+\\)+"), "/"),

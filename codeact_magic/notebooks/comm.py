@@ -14,7 +14,7 @@ from ..events import CellOutput, CellProposed, Event, ReplyDelta, TurnFinished
 from .inline import InlineNotebook
 from .protocol import TARGET, Begin, Hello, Opening, begin_data, event_data, hello_in, opening_data
 
-PROBE = 0.5
+PROBE = 0.4
 """Seconds in which a client must answer."""
 _ACKNOWLEDGED = 2.0  # seconds that the client has for the last cells, once the turn is over
 _INTERVAL = 0.05  # seconds between two pieces of streamed text
@@ -36,8 +36,8 @@ class Connection:
         self.acknowledged: set[str] = set()
         self.on_acknowledged: Callable[[], None] = lambda: None
 
-    async def open(self, opening: Opening) -> Hello | None:
-        """Ask whether there is a client; None if it refuses or is silent."""
+    def open(self, opening: Opening) -> None:
+        """Ask whether there is a client."""
         from comm import create_comm  # noqa: PLC0415 - only in a kernel
 
         self._loop = asyncio.get_running_loop()
@@ -49,8 +49,13 @@ class Connection:
         self._comm.handle_msg = self._received
         self._comm._reply_subshell_for = lambda _data, default: default  # noqa: SLF001
         self._comm.on_close(lambda _message: self._loop.call_soon_threadsafe(self._answer, None))
+        self._deadline = self._loop.time() + PROBE
+
+    async def answer(self) -> Hello | None:
+        """Give the client's answer; None if it refuses or is silent."""
+        wait = max(self._deadline - self._loop.time(), 0.05)  # an answer may have come while the loop was busy
         try:
-            return await asyncio.wait_for(asyncio.shield(self._hello), PROBE)
+            return await asyncio.wait_for(asyncio.shield(self._hello), wait)
         except TimeoutError:
             return None
 

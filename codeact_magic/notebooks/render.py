@@ -33,7 +33,8 @@ STYLE = """<style>
 .codeact pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:.93em;line-height:1.4;margin:.3em 0;background:none}
 .codeact pre.ca-code{background:var(--ca-soft);padding:.5em .7em;border-radius:4px}
 .codeact pre.ca-out{max-height:24em;overflow:auto;padding:.1em .7em}
-.codeact .ca-err{color:var(--ca-bad)}.codeact img{max-width:100%}
+.codeact .ca-err.ca-err{color:var(--ca-bad)}.codeact summary{font-family:var(--jp-code-font-family,monospace)}
+.codeact img{max-width:100%}
 .codeact .ca-head,.codeact .ca-foot{color:var(--ca-dim);font-size:.86em}
 .codeact .ca-rich{overflow-x:auto;padding:.1em .7em}.codeact .ca-foot{margin-top:.6em}
 .codeact .k{color:var(--ca-k);font-weight:600}.codeact .s{color:var(--ca-s)}.codeact .m{color:var(--ca-n)}
@@ -103,8 +104,10 @@ def output_html(output: Output) -> str:
         css = "ca-out ca-err" if output.get("name") == "stderr" else "ca-out"
         return f'<pre class="{css}">{_escaped(output.get("text", ""))}</pre>'
     if kind == "error":
-        lines = output.get("traceback") or [f"{output.get('ename')}: {output.get('evalue')}"]
-        return f'<pre class="ca-out ca-err">{_escaped(chr(10).join(map(str, lines)))}</pre>'
+        lines = output.get("traceback") or []
+        said = bounded(plain(f"{output.get('ename')}: {output.get('evalue')}"), _SHOWN // 10)
+        whole = f'<pre class="ca-out">{_escaped(chr(10).join(map(str, lines)))}</pre>' if lines else ""
+        return f'<details class="ca-rich"><summary class="ca-err">{html.escape(said)}</summary>{whole}</details>'
     data = output.get("data") or {}
     if any(mime.startswith("application/") and mime != "application/json" for mime in data):
         return '<div class="ca-head">(shown below)</div>'

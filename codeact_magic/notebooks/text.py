@@ -45,7 +45,8 @@ class TextNotebook:
                 self._narrate(_narration(self._parser))
             case ReplyFinished():
                 self._parser.close()
-                self._narrate(_narration(self._parser).rstrip() + "\n")
+                said = _narration(self._parser).rstrip()
+                self._narrate(said + "\n" if said else "")
                 self._parser, self._printed = ReplyParser(), 0
             case ReplyDiscarded() | ModelRetried():
                 self._print(f"\n[{self._turn.notice}]\n")

@@ -70,6 +70,7 @@ class ScriptedServer:
         self._script: Script[Messages, Reply] = Script(script)
         self._port = port
         self._connections: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()  # open connections
 
     @property
     def base_url(self) -> str:
@@ -110,13 +111,17 @@ class ScriptedServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # and the sockets are closed by then
+        for writer in self._writers:
+            writer.transport.abort()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A task of our own: Python 3.11 prints a traceback when one that it made for a connection is cancelled.
         task = self._loop.create_task(self._converse(reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+        self._writers.add(writer)
         # Asyncio leaves Nagle's algorithm on, 40 ms a request, for sockets that do not name their protocol.
         with suppress(OSError):
             writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -142,9 +147,9 @@ class ScriptedServer:
             answer.cancel()
             head.cancel()
             await asyncio.gather(answer, head, return_exceptions=True)
-            if self._stopped.is_set():
-                writer.transport.abort()
-            writer.close()
+            if not self._stopped.is_set():
+                self._writers.discard(writer)
+                writer.close()
 
     async def _answer(self, exchange: "_Exchange", body: bytes | None) -> None:
         if exchange.foreign:

@@ -1,0 +1,608 @@
+"""A turn runs from prompt to answer, and ends exactly once however it ends."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+
+import pytest
+
+from codeact_magic import prompts
+from codeact_magic.errors import BadCredentials, ConfigError, ExecutorError, ModelError, ModelUnavailable
+from codeact_magic.events import (
+    CellFinished,
+    CellOutput,
+    CellProposed,
+    CellStarted,
+    Event,
+    ModelRetried,
+    ReplyDelta,
+    ReplyDiscarded,
+    ReplyFinished,
+    TurnFinished,
+    TurnStarted,
+    Usage,
+)
+from codeact_magic.loop import Limits
+from codeact_magic.ports import CellDone, Message, Model, ReplyEnd
+from codeact_magic.session import Session
+from codeact_magic.testing import Fault, ScriptedModel, ScriptedReply
+
+from .fakes import HANGS, FakeExecutor, RecordingNotebook, asked, ends, failure, python, stream, text_of_message
+
+FAST = Limits(backoff=0.0)
+
+
+def session(
+    *script: str | ScriptedReply | Fault | Exception,
+    executor: FakeExecutor | None = None,
+    notebook: RecordingNotebook | None = None,
+    limits: Limits = FAST,
+    model: Model | None = None,
+) -> Session:
+    return Session(
+        model or ScriptedModel(script),
+        executor or FakeExecutor(),
+        notebook or RecordingNotebook(),
+        limits=limits,
+        system="Be brief.",
+    )
+
+
+def shown(of: Session) -> list[Event]:
+    assert isinstance(of.notebook, RecordingNotebook)
+    return of.notebook.shown
+
+
+def ran(of: Session) -> list[str]:
+    assert isinstance(of.executor, FakeExecutor)
+    return of.executor.ran
+
+
+def prompts_of(of: Session) -> list[tuple[Message, ...]]:
+    assert isinstance(of.model, ScriptedModel)
+    return of.model.prompts
+
+
+def kinds(events: Sequence[Event]) -> list[type[Event]]:
+    return [type(event) for event in events if not isinstance(event, ReplyDelta)]
+
+
+async def finish(of: Session) -> TurnFinished:
+    events = await asked(of)
+    (end,) = ends(events)
+    assert events[-1] is end
+    return end
+
+
+async def test_a_reply_without_a_block_is_the_answer() -> None:
+    assert kinds(await asked(session("It is 42."))) == [TurnStarted, ReplyFinished, TurnFinished]
+
+
+async def test_the_answer_is_the_reply_without_blanks_around() -> None:
+    end = await finish(session("\n It is 42.\n"))
+    assert (end.reason, end.answer, end.detail) == ("answered", "It is 42.", "")
+
+
+async def test_a_block_runs_as_a_cell_and_the_model_sees_its_outputs() -> None:
+    it = session(python("6 * 7"), "It is 42.", executor=FakeExecutor({"6 * 7": [stream("42\n")]}))
+    events = await asked(it)
+    assert kinds(events) == [
+        TurnStarted,
+        ReplyFinished,
+        CellProposed,
+        CellStarted,
+        CellOutput,
+        CellFinished,
+        ReplyFinished,
+        TurnFinished,
+    ]
+    assert text_of_message(prompts_of(it)[1][-1]) == "Block 1, cell [1]: ran.\n42"
+
+
+async def test_all_events_of_a_cell_name_it() -> None:
+    events = await asked(session(python("x"), "Done.", executor=FakeExecutor({"x": [stream("a")]})))
+    cells = {
+        event.cell for event in events if isinstance(event, CellProposed | CellStarted | CellOutput | CellFinished)
+    }
+    assert len(cells) == 1
+
+
+async def test_the_executor_is_told_the_cell() -> None:
+    executor = FakeExecutor()
+    events = await asked(session(python("x"), "Done.", executor=executor))
+    assert executor.cells == [event.cell for event in events if isinstance(event, CellProposed)]
+
+
+async def test_blocks_run_in_order() -> None:
+    it = session(python("a") + "then\n" + python("b") + python("c"), "Done.")
+    await asked(it)
+    assert ran(it) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "result", [[failure()], CellDone(status="error"), CellDone(status="timeout"), CellDone(status="died")]
+)
+async def test_blocks_behind_a_failed_one_do_not_run(result: list[dict[str, object]] | CellDone) -> None:
+    it = session(python("a") + python("b") + python("c"), "Sorry.", executor=FakeExecutor({"b": result}))
+    await asked(it)
+    assert ran(it) == ["a", "b"]
+
+
+async def test_the_model_is_told_which_blocks_did_not_run() -> None:
+    it = session(python("a") + python("b") + python("c"), "Sorry.", executor=FakeExecutor({"a": [failure()]}))
+    await asked(it)
+    assert "The 2 blocks after it were not run." in text_of_message(prompts_of(it)[1][-1])
+
+
+async def test_an_unclosed_block_never_runs() -> None:
+    it = session(python("a") + "```python\nb\n", "Done.")
+    await asked(it)
+    assert ran(it) == ["a"]
+    assert prompts.UNCLOSED in text_of_message(prompts_of(it)[1][-1])
+
+
+async def test_a_reply_that_is_only_an_unclosed_block_is_no_answer() -> None:
+    it = session("```python\nb\n", "Done.")
+    assert (await finish(it)).answer == "Done."
+    assert ran(it) == []
+
+
+async def test_a_reply_that_was_cut_is_no_answer() -> None:
+    it = session(ScriptedReply("It is", finish="length"), "It is 42.")
+    assert (await finish(it)).answer == "It is 42."
+    assert prompts.CUT in text_of_message(prompts_of(it)[1][-1])
+
+
+async def test_a_stopped_cell_stops_the_turn() -> None:
+    it = session(python("a") + python("b"), "Never.", executor=FakeExecutor({"a": CellDone(status="stopped")}))
+    assert (await finish(it)).reason == "stopped"
+    assert ran(it) == ["a"]
+
+
+async def test_after_an_empty_reply_the_model_is_asked_again() -> None:
+    it = session("", " \n", "It is 42.")
+    assert (await finish(it)).answer == "It is 42."
+    assert prompts.EMPTY in text_of_message(prompts_of(it)[1][-1])
+
+
+async def test_empty_replies_in_a_row_end_the_turn() -> None:
+    it = session(*[""] * 9)
+    end = await finish(it)
+    assert (end.reason, end.detail) == ("limit", "the model sent 3 empty replies in a row")
+    assert len(prompts_of(it)) == 3
+
+
+async def test_empty_replies_that_are_not_in_a_row_do_not() -> None:
+    assert (await finish(session("", "", python("a"), "", "", "Done."))).reason == "answered"
+
+
+async def test_steps_are_limited() -> None:
+    it = session(*[python("a")] * 9, limits=Limits(max_steps=3))
+    end = await finish(it)
+    assert (end.reason, end.detail, len(ran(it))) == ("limit", "3 steps are taken (max_steps)", 3)
+
+
+async def test_the_last_step_may_answer() -> None:
+    assert (await finish(session(python("a"), "Done.", limits=Limits(max_steps=2)))).reason == "answered"
+
+
+async def test_tokens_are_limited() -> None:
+    reply = ScriptedReply(python("a"), usage=Usage(input=400, output=100))
+    it = session(*[reply] * 9, limits=Limits(max_tokens=1000))
+    end = await finish(it)
+    assert (end.reason, end.detail) == ("limit", "1,000 tokens are used, of 1,000 (max_tokens)")
+    assert len(ran(it)) == 2
+
+
+async def test_an_answer_is_given_although_it_took_the_last_tokens() -> None:
+    reply = ScriptedReply("It is 42.", usage=Usage(input=5000, output=100))
+    assert (await finish(session(reply, limits=Limits(max_tokens=1000)))).reason == "answered"
+
+
+async def test_code_that_fails_the_same_way_again_and_again_ends_the_turn() -> None:
+    it = session(*[python("a")] * 9, executor=FakeExecutor({"a": [failure()]}))
+    end = await finish(it)
+    assert (end.reason, end.detail) == ("limit", "the same code failed in the same way 3 times")
+    assert len(ran(it)) == 3
+
+
+async def test_other_code_that_fails_is_not_a_repetition() -> None:
+    codes = ["a", "b", "a", "b"]
+    it = session(*map(python, codes), "Done.", executor=FakeExecutor({"a": [failure()], "b": [failure()]}))
+    assert (await finish(it)).reason == "answered"
+
+
+async def test_a_limit_is_told_with_the_next_prompt() -> None:
+    it = session(python("a"), "Done.", limits=Limits(max_steps=1))
+    await asked(it)
+    await asked(it, "Go on.")
+    assert text_of_message(prompts_of(it)[1][-1]) == (
+        "Your previous turn reached a limit: 1 steps are taken (max_steps)\nGo on."
+    )
+
+
+@pytest.mark.parametrize("fault", [Fault(status=503), Fault(cut_after=0), Fault(cut_after=30)])
+async def test_after_a_passing_fault_the_model_is_asked_again(fault: Fault) -> None:
+    it = session(ScriptedReply(python("a") * 3, fault=fault), python("b"), "Done.")
+    assert (await finish(it)).reason == "answered"
+    assert ran(it) == ["b"]
+
+
+async def test_the_same_is_asked_again() -> None:
+    it = session(Fault(status=503), "Done.")
+    await asked(it)
+    assert prompts_of(it)[0] == prompts_of(it)[1]
+
+
+async def test_nothing_of_a_reply_that_broke_off_is_run_or_told() -> None:
+    it = session(ScriptedReply(python("a") + "more", fault=Fault(cut_after=20)), "Done.")
+    events = await asked(it)
+    assert ran(it) == []
+    assert kinds(events) == [TurnStarted, ReplyDiscarded, ModelRetried, ReplyFinished, TurnFinished]
+    assert [message.role for message in prompts_of(it)[1]] == ["system", "user"]
+
+
+async def test_what_did_not_begin_is_not_discarded() -> None:
+    events = await asked(session(Fault(status=503), "Done."))
+    assert kinds(events) == [TurnStarted, ModelRetried, ReplyFinished, TurnFinished]
+
+
+async def test_retries_are_limited() -> None:
+    it = session(*[Fault(status=503)] * 9, limits=Limits(retries=2, backoff=0.0))
+    end = await finish(it)
+    assert (end.reason, len(prompts_of(it))) == ("failed", 3)
+    assert "Asked 3 times" in end.detail
+
+
+async def test_the_last_fault_is_not_announced_as_a_retry() -> None:
+    events = await asked(session(*[Fault(status=503)] * 9, limits=Limits(retries=2, backoff=0.0)))
+    assert [event.attempt for event in events if isinstance(event, ModelRetried)] == [1, 2]
+
+
+async def test_faults_of_one_reply_do_not_count_for_the_next() -> None:
+    fault = Fault(status=503)
+    it = session(fault, python("a"), fault, python("b"), fault, "Done.", limits=Limits(retries=1, backoff=0.0))
+    assert (await finish(it)).reason == "answered"
+
+
+async def test_the_server_says_how_long_to_wait() -> None:
+    events = await asked(session(Fault(status=429, retry_after=0.01), "Done.", limits=Limits(backoff=99.0)))
+    assert [event.wait for event in events if isinstance(event, ModelRetried)] == [0.01]
+
+
+async def test_cells_that_ran_before_a_fault_are_not_run_again() -> None:
+    it = session(python("a"), Fault(status=503), ScriptedReply(python("a"), fault=Fault(cut_after=12)), "Done.")
+    await asked(it)
+    assert ran(it) == ["a"]
+
+
+class Endless:
+    """A model whose stream stops without its end."""
+
+    name = "endless"
+
+    async def stream(self, messages: Sequence[Message]) -> AsyncIterator[str | ReplyEnd]:
+        yield python("a")
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_a_stream_without_its_end_is_a_fault() -> None:
+    it = session(model=Endless(), limits=Limits(retries=1, backoff=0.0))
+    assert (await finish(it)).reason == "failed"
+    assert ran(it) == []
+
+
+@pytest.mark.parametrize(
+    "error", [ModelError("It refused."), BadCredentials("No key."), ExecutorError("No kernel."), ConfigError("Bad.")]
+)
+async def test_an_error_of_the_endpoint_fails_the_turn(error: Exception) -> None:
+    it = session(error)
+    end = await finish(it)
+    assert (end.reason, end.detail) == ("failed", str(error))
+    assert ends(it.conversation.events) == ends(shown(it)) == [end]
+
+
+async def test_a_refusal_is_not_asked_again() -> None:
+    it = session(ModelError("It refused."), "Never.")
+    await asked(it)
+    assert len(prompts_of(it)) == 1
+
+
+async def test_an_executor_that_cannot_run_code_fails_the_turn() -> None:
+    it = session(python("a") + python("b"), "Never.", executor=FakeExecutor({"a": ExecutorError("No kernel.")}))
+    end = await finish(it)
+    assert (end.reason, end.detail, ran(it)) == ("failed", "No kernel.", ["a"])
+
+
+async def test_a_bug_of_the_executor_is_raised_once_the_turn_has_ended() -> None:
+    it = session(python("a"), "Never.", executor=FakeExecutor({"a": KeyError("x")}))
+    with pytest.raises(KeyError):
+        await asked(it)
+    assert [(end.reason, end.detail) for end in ends(it.conversation.events)] == [("failed", "KeyError: 'x'")]
+    assert ends(shown(it)) == ends(it.conversation.events)
+
+
+async def test_after_a_failure_the_session_can_be_asked_again() -> None:
+    it = session(ModelUnavailable("Busy."), "It is 42.", limits=Limits(retries=0))
+    assert (await finish(it)).reason == "failed"
+    assert (await finish(it)).reason == "answered"
+
+
+async def test_an_empty_prompt_begins_no_turn() -> None:
+    it = session("Never.")
+    with pytest.raises(ConfigError):
+        await asked(it, " \n")
+    assert it.conversation.events == shown(it) == []
+
+
+async def test_the_notebook_is_shown_every_event_once_it_is_recorded() -> None:
+    it = session(python("a"), "Done.")
+    seen: list[bool] = []
+    it.notebook = RecordingNotebook(
+        lambda event: seen.append(isinstance(event, ReplyDelta) or event in it.conversation.events)
+    )
+    events = await asked(it)
+    assert shown(it) == events
+    assert all(seen)
+
+
+async def test_a_session_needs_no_notebook() -> None:
+    events = await asked(Session(ScriptedModel(["It is 42."]), FakeExecutor()))
+    assert ends(events)[0].answer == "It is 42."
+
+
+async def test_the_state_of_the_executor_is_told() -> None:
+    it = session("Done.", executor=FakeExecutor(state="Names in the kernel: x (int)"))
+    await asked(it)
+    assert text_of_message(prompts_of(it)[0][-1]) == "Names in the kernel: x (int)\nDo it."
+
+
+async def test_each_turn_goes_on_from_the_one_before() -> None:
+    it = session("One.", "Two.")
+    await asked(it)
+    await asked(it)
+    first, second = prompts_of(it)
+    assert second[: len(first)] == first
+    assert [message.role for message in second] == ["system", "user", "assistant", "user"]
+
+
+async def test_a_new_thread_begins_from_nothing() -> None:
+    it = session("One.", "Two.")
+    await asked(it)
+    before = it.thread
+    it.reset()
+    await asked(it)
+    assert len(prompts_of(it)[1]) == 2
+    assert it.thread != before
+
+
+async def test_closing_closes_the_executor() -> None:
+    it = session()
+    await it.aclose()
+    assert isinstance(it.executor, FakeExecutor)
+    assert it.executor.closed
+
+
+def is_delta(event: Event) -> bool:
+    return isinstance(event, ReplyDelta)
+
+
+def is_started(event: Event) -> bool:
+    return isinstance(event, CellStarted)
+
+
+def is_retried(event: Event) -> bool:
+    return isinstance(event, ModelRetried)
+
+
+@pytest.mark.parametrize(
+    ("script", "at"),
+    [
+        ([ScriptedReply("It is a long story.", pause=60.0, chunk=5)], is_delta),
+        ([python(HANGS)], is_started),
+        ([Fault(status=429, retry_after=60.0)], is_retried),
+    ],
+    ids=["while the model streams", "while a cell runs", "while it waits to ask again"],
+)
+async def test_a_cancelled_turn_ends_once_and_the_cancellation_goes_on(
+    script: list[str], at: Callable[[Event], bool]
+) -> None:
+    reached = asyncio.Event()
+    it = session(*script, "Never.", notebook=RecordingNotebook(lambda event: reached.set() if at(event) else None))
+    task = asyncio.create_task(asked(it))
+    await asyncio.wait_for(reached.wait(), 5)
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [end.reason for end in ends(it.conversation.events)] == ["stopped"]
+    assert ends(shown(it)) == ends(it.conversation.events)
+
+
+async def test_a_cancelled_cell_is_over_when_the_turn_is() -> None:
+    executor = FakeExecutor()
+    it = session(python(HANGS), executor=executor)
+    task = asyncio.create_task(asked(it))
+    await executor.began.wait()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert executor.running == 0
+
+
+LONG: list[str | ScriptedReply | Fault] = [
+    "Look.\n" + python("a") + python("b"),
+    ScriptedReply(python("never"), fault=Fault(cut_after=20)),
+    "",
+    python("c") + python("d"),
+    "```python\nunclosed",
+    "It is 42.",
+]
+
+
+def long_session() -> Session:
+    results = {"a": [stream("1\n"), stream("2\n")], "b": [stream("3\n", "stderr")], "c": [failure()]}
+    return session(*LONG, executor=FakeExecutor(results))
+
+
+LENGTH = len(asyncio.run(asked(long_session())))
+
+
+@pytest.mark.parametrize("count", range(1, LENGTH + 1))
+async def test_a_turn_closed_early_by_its_consumer_ends_exactly_once(count: int) -> None:
+    it = long_session()
+    events = it.ask("Do it.")
+    for _ in range(count):
+        await anext(events)
+    await events.aclose()
+    (end,) = ends(it.conversation.events)
+    assert end.reason == ("answered" if count == LENGTH else "stopped")
+    assert it.conversation.events[-1] is end
+    assert ends(shown(it)) == [end]
+
+
+@pytest.mark.parametrize("count", range(1, LENGTH + 1))
+async def test_no_cell_runs_once_a_turn_was_closed(count: int) -> None:
+    it = long_session()
+    events = it.ask("Do it.")
+    for _ in range(count):
+        await anext(events)
+    await events.aclose()
+    assert isinstance(it.executor, FakeExecutor)
+    assert it.executor.running == 0
+
+
+@pytest.mark.parametrize("count", range(1, LENGTH + 1))
+async def test_no_cell_runs_any_more_when_the_end_of_a_closed_turn_is_shown(count: int) -> None:
+    it, running = long_session(), list[int]()
+    executor = it.executor
+    assert isinstance(executor, FakeExecutor)
+    it.notebook = RecordingNotebook(
+        lambda event: running.append(executor.running) if isinstance(event, TurnFinished) else None
+    )
+    events = it.ask("Do it.")
+    for _ in range(count):
+        await anext(events)
+    await events.aclose()
+    assert running == [0]
+
+
+class Streaming(ScriptedModel):
+    """Counts the replies that are streaming."""
+
+    open = 0
+
+    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | ReplyEnd, None]:
+        self.open += 1
+        try:
+            yield "It is "
+            yield "42."
+            yield ReplyEnd()
+        finally:
+            self.open -= 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+async def test_no_reply_streams_once_a_turn_was_closed(count: int) -> None:
+    model = Streaming([])
+    events = session(model=model).ask("Do it.")
+    for _ in range(count):
+        await anext(events)
+    await events.aclose()
+    assert model.open == 0
+
+
+@pytest.mark.parametrize("count", range(1, LENGTH + 1))
+async def test_after_a_turn_was_closed_the_next_one_goes_on(count: int) -> None:
+    it = long_session()
+    events = it.ask("Do it.")
+    for _ in range(count):
+        await anext(events)
+    await events.aclose()
+    before = it.conversation.messages("Be brief.")
+    it.model = ScriptedModel(["Done."])
+    assert (await finish(it)).answer == "Done."
+    assert prompts_of(it)[0][: len(before)] == before
+
+
+async def test_a_turn_that_was_never_begun_leaves_nothing() -> None:
+    it = long_session()
+    await it.ask("Do it.").aclose()
+    assert it.conversation.events == shown(it) == []
+
+
+@pytest.mark.parametrize("count", range(LENGTH))
+async def test_a_notebook_that_fails_once_ends_the_turn_exactly_once(count: int) -> None:
+    left = [count]
+
+    def fail_once(event: Event) -> None:
+        left[0] -= 1
+        if left[0] == -1:
+            raise RuntimeError("the document is gone")
+
+    it = long_session()
+    it.notebook = RecordingNotebook(fail_once)
+    with pytest.raises(RuntimeError, match="gone"):
+        await asked(it)
+    (end,) = ends(it.conversation.events)
+    assert it.conversation.events[-1] is end
+    if count < LENGTH - 1:
+        assert (end.reason, end.detail) == ("failed", "RuntimeError: the document is gone")
+        assert ends(shown(it)) == [end]
+
+
+async def test_a_notebook_that_always_fails_still_ends_the_turn_in_the_conversation() -> None:
+    def fail(event: Event) -> None:
+        raise RuntimeError("the document is gone")
+
+    it = session("It is 42.", notebook=RecordingNotebook(fail))
+    with pytest.raises(RuntimeError):
+        await asked(it)
+    assert len(ends(it.conversation.events)) == 1
+
+
+SECRET = "sk-test-0123456789abcdef"
+
+
+@pytest.fixture
+def secret(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("CODEACT_TEST_API_KEY", SECRET)
+    return SECRET
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        [stream(f"key: {SECRET}\n")],
+        [{"output_type": "display_data", "data": {"text/html": [f"<b>{SECRET}</b>"]}, "metadata": {}}],
+        [failure(value=f"bad {SECRET}", traceback=[f"bad {SECRET}"])],
+        CellDone(status="timeout", detail=f"with {SECRET}"),
+        ExecutorError(f"with {SECRET}"),
+    ],
+    ids=["stream", "display", "error", "detail", "raised"],
+)
+async def test_secrets_of_the_environment_stand_in_no_event(
+    secret: str, result: list[dict[str, object]] | CellDone | Exception
+) -> None:
+    it = session(python("a"), "Done.", executor=FakeExecutor({"a": result}, state=f"x = {secret}"))
+    events = await asked(it, f"Use {secret}.")
+    assert not [event for event in events if secret in repr(event)]
+    assert secret not in repr(it.conversation.events)
+    assert secret not in repr(shown(it))
+    assert secret not in repr(prompts_of(it))
+    assert "[redacted]" in repr(events)
+
+
+async def test_a_secret_in_a_reply_is_redacted(secret: str) -> None:
+    it = session(ScriptedReply(f"It is {secret}.", chunk=1000))
+    events = await asked(it)
+    assert secret not in repr(events)
+    assert ends(events)[0].answer == "It is [redacted]."
+
+
+async def test_a_secret_that_streams_in_pieces_is_not_shown(secret: str) -> None:
+    it = session(ScriptedReply(f"It is {secret}.", chunk=5))
+    events = await asked(it)
+    assert secret not in "".join(event.text for event in events if isinstance(event, ReplyDelta))
