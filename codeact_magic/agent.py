@@ -24,7 +24,7 @@ from .notebooks.protocol import Begin, Hello, Opening
 from .notebooks.text import TextNotebook
 from .ports import Model, Notebook
 from .prompts import CONTINUE, system_prompt
-from .record import Record, mark, read, record_from, stands
+from .record import Record, mark, outputs_of, read, record_from, stands
 from .session import Session
 
 
@@ -226,7 +226,7 @@ class Agent:
             return None, []
         own: Record | None = None
         above: list[Record] = []
-        outputs = {str(cell.get("id")): cell.get("outputs") or [] for cell in hello.cells}
+        outputs = outputs_of(hello.cells)
         for cell in hello.cells:
             here = cell.get("id") == hello.cell
             if (value := mark(cell).get("record")) is not None:

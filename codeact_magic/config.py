@@ -4,6 +4,7 @@ Each later one wins. Keys are not settings: they are read from the environment w
 """
 
 import importlib
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ class CodeAct(Configurable):
     base_url = Unicode("", help="An OpenAI-compatible endpoint; empty for OpenAI's own.").tag(config=True)
     max_steps = Int(20, min=1, help="Replies of one turn.").tag(config=True)
     max_tokens = Int(None, allow_none=True, min=1, help="Tokens of one turn, requests included.").tag(config=True)
-    timeout = Float(None, allow_none=True, help="Seconds that a generated cell may take.").tag(config=True)
+    timeout = Float(None, allow_none=True, min=0.001, help="Seconds that a generated cell may take.").tag(config=True)
     temperature = Float(None, allow_none=True, help="Sampling temperature.").tag(config=True)
     top_p = Float(None, allow_none=True, help="Nucleus sampling.").tag(config=True)
     seed = Int(None, allow_none=True, help="Seed, where the endpoint takes one.").tag(config=True)
@@ -82,11 +83,19 @@ class Settings:
         changed = replace(self, **given)
         if changed.max_steps < 1:
             raise ConfigError(f"--max-steps must be at least 1, not {changed.max_steps}.")
+        if changed.max_tokens is not None and changed.max_tokens < 1:
+            raise ConfigError(f"--max-tokens must be at least 1, not {changed.max_tokens}.")
         if changed.timeout is not None and not changed.timeout > 0:
             raise ConfigError(f"--timeout must be a number of seconds above 0, not {changed.timeout:g}.")
         if not changed.model.strip():
             raise ConfigError("The model's name is empty: name one with --model or CODEACT_MODEL.")
         return changed
+
+
+def _seconds(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(text)
+    return value
 
 
 _ENVIRONMENT: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -95,7 +104,7 @@ _ENVIRONMENT: dict[str, tuple[str, Callable[[str], Any]]] = {
     "CODEACT_BASE_URL": ("base_url", str),
     "CODEACT_MAX_STEPS": ("max_steps", int),
     "CODEACT_MAX_TOKENS": ("max_tokens", int),
-    "CODEACT_TIMEOUT": ("timeout", float),
+    "CODEACT_TIMEOUT": ("timeout", _seconds),
     "CODEACT_DISPLAY": ("display", str),
 }
 

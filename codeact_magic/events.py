@@ -155,7 +155,6 @@ Event = (
 )
 
 _KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
-_NESTED: dict[str, Any] = {"usage": Usage, "changes": Changes}
 
 
 def encode(event: Event) -> dict[str, Any]:
@@ -165,8 +164,12 @@ def encode(event: Event) -> dict[str, Any]:
         value = getattr(event, each.name)
         default = each.default_factory() if each.default_factory is not MISSING else each.default
         if value != default:
-            row[each.name] = asdict(value) if isinstance(value, Usage | Changes) else value
+            row[each.name] = _plain(value) if isinstance(value, Usage | Changes) else value
     return row
+
+
+def _plain(value: Usage | Changes) -> dict[str, Any]:
+    return {name: list(item) if isinstance(item, tuple) else item for name, item in asdict(value).items()}
 
 
 def decode(row: object) -> Event:
@@ -191,25 +194,59 @@ def decode(row: object) -> Event:
 
 def _checked(kind: str, name: str, annotation: Any, value: Any) -> Any:
     """Give ``value`` as the field wants it; records come from strangers, so that every type is looked at."""
-    if nested := _NESTED.get(name):
-        if not isinstance(value, dict):
-            raise ValueError(f"{kind}.{name} is not an object")
-        known = {each.name for each in fields(nested)}
-        row = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items() if key in known}
-        if nested is Usage and not all(type(item) is int for item in row.values()):
-            raise ValueError(f"{kind}.{name} holds something that is not a number of tokens")
-        return nested(**row)
-    if annotation is float and type(value) is int:
+    if annotation is Usage or annotation is Changes:
+        return _nested(annotation, f"{kind}.{name}", value)
+    if annotation is float and type(value) is int and abs(value) < 2**53:
         return float(value)
-    allowed = get_args(annotation)
-    if allowed and all(isinstance(each, str) for each in allowed):
-        good = value in allowed
-    elif annotation == Output:
-        good = isinstance(value, dict) and isinstance(value.get("output_type"), str)
-    elif annotation == int | None:
+    choices = get_args(annotation)
+    if annotation == int | None:
         good = value is None or type(value) is int
+    elif annotation == Output:
+        good = is_output(value)
+    elif choices:
+        good = isinstance(value, str) and value in choices
     else:
         good = type(value) is annotation
     if not good:
         raise ValueError(f"{kind}.{name} is unusable: {str(value)[:80]!r}")
     return value
+
+
+def _nested(kind: type[Usage] | type[Changes], name: str, value: Any) -> Usage | Changes:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is not an object")
+    values: dict[str, Any] = {each.name: value[each.name] for each in fields(kind) if each.name in value}
+    for field_name, item in values.items():
+        if kind is Usage:
+            good = type(item) is int and 0 <= item < 2**53
+        elif field_name == "deleted":
+            good = isinstance(item, list) and all(isinstance(each, str) for each in item)
+            values[field_name] = tuple(item) if good else ()
+        else:
+            good = isinstance(item, dict) and all(isinstance(each, str) for each in (*item, *item.values()))
+        if not good:
+            raise ValueError(f"{name}.{field_name} is unusable: {str(item)[:80]!r}")
+    return kind(**values)
+
+
+def is_output(value: object) -> bool:
+    """Say whether a JSON value is an output that can be shown: its type is known, its parts are what they must be."""
+    if not isinstance(value, dict):
+        return False
+    match value.get("output_type"):
+        case "stream":
+            return isinstance(value.get("name"), str) and _is_text(value.get("text"))
+        case "error":
+            lines = value.get("traceback", [])
+            return isinstance(lines, list) and all(isinstance(line, str) for line in lines)
+        case "display_data" | "execute_result" | "update_display_data":
+            parts = (value.get(name) or {} for name in ("data", "metadata", "transient"))
+            return all(isinstance(part, dict) for part in parts)
+        case "clear_output":
+            return True
+        case _:
+            return False
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(line, str) for line in value))

@@ -10,7 +10,8 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -88,8 +89,9 @@ async def run_turn(
     failures: Counter[str] = Counter()
     spent, empty = Usage(), 0
     for step in range(1, limits.max_steps + 1):
-        async for event in _reply(model, conversation.messages(system), limits):
-            yield (event := record(event))
+        async with aclosing(_reply(model, conversation.messages(system), limits)) as events:
+            async for event in events:
+                yield (event := record(event))
         assert isinstance(event, ReplyFinished)
         spent += event.usage
         reply = parse(event.text)
@@ -99,10 +101,11 @@ async def run_turn(
         empty = 0 if event.text.strip() else empty + 1
         for block in reply.blocks:
             error = ""
-            async for event in _cell(block, step, executor):
-                yield record(event)
-                if isinstance(event, CellOutput) and event.output["output_type"] == "error":
-                    error = plain(f"{event.output.get('ename')}: {event.output.get('evalue')}")
+            async with aclosing(_cell(block, step, executor)) as events:
+                async for event in events:
+                    yield record(event)
+                    if isinstance(event, CellOutput) and event.output["output_type"] == "error":
+                        error = plain(f"{event.output.get('ename')}: {event.output.get('evalue')}")
             assert isinstance(event, CellFinished)
             if event.status == "stopped":
                 yield end("stopped")
@@ -115,24 +118,25 @@ async def run_turn(
             return
 
 
-async def _reply(model: Model, messages: tuple[Message, ...], limits: Limits) -> AsyncIterator[Event]:
+async def _reply(model: Model, messages: tuple[Message, ...], limits: Limits) -> AsyncGenerator[Event, None]:
     """Ask the model until a whole reply has come. What was streamed of a broken one is discarded, never run."""
     for attempt in range(1, limits.retries + 2):
         began = time.perf_counter()
         pieces: list[str] = []
         try:
-            async for item in model.stream(messages):
-                if isinstance(item, ReplyEnd):
-                    yield ReplyFinished(
-                        text="".join(pieces),
-                        usage=item.usage,
-                        model=item.model,
-                        seconds=round(time.perf_counter() - began, 3),
-                        cut=item.cut,
-                    )
-                    return
-                pieces.append(item)
-                yield ReplyDelta(text=item)
+            async with aclosing(model.stream(messages)) as items:
+                async for item in items:
+                    if isinstance(item, ReplyEnd):
+                        yield ReplyFinished(
+                            text="".join(pieces),
+                            usage=item.usage,
+                            model=item.model,
+                            seconds=round(time.perf_counter() - began, 3),
+                            cut=item.cut,
+                        )
+                        return
+                    pieces.append(item)
+                    yield ReplyDelta(text=item)
             raise ModelUnavailable("The reply ended without its closing chunk.")
         except ModelUnavailable as fault:
             if pieces:
@@ -145,20 +149,23 @@ async def _reply(model: Model, messages: tuple[Message, ...], limits: Limits) ->
         await asyncio.sleep(wait)
 
 
-async def _cell(block: Block, step: int, executor: Executor) -> AsyncIterator[Event]:
+async def _cell(block: Block, step: int, executor: Executor) -> AsyncGenerator[Event, None]:
     """Run one block as a cell."""
     cell = str(uuid4())
     yield CellProposed(cell=cell, step=step, code=block.code, language=block.language, target=block.target)
     began = time.perf_counter()
-    async for item in executor.execute(block.code, cell):
-        if isinstance(item, CellBegan):
-            yield CellStarted(cell=cell, execution_count=item.execution_count, message=item.message)
-            began = time.perf_counter()
-        elif isinstance(item, CellDone):
-            seconds = round(time.perf_counter() - began, 3)
-            yield CellFinished(cell=cell, status=item.status, changes=item.changes, seconds=seconds, detail=item.detail)
-        else:
-            yield CellOutput(cell=cell, output=item)
+    async with aclosing(executor.execute(block.code, cell)) as items:
+        async for item in items:
+            if isinstance(item, CellBegan):
+                yield CellStarted(cell=cell, execution_count=item.execution_count, message=item.message)
+                began = time.perf_counter()
+            elif isinstance(item, CellDone):
+                seconds = round(time.perf_counter() - began, 3)
+                yield CellFinished(
+                    cell=cell, status=item.status, changes=item.changes, seconds=seconds, detail=item.detail
+                )
+            else:
+                yield CellOutput(cell=cell, output=item)
 
 
 def _limit_met(limits: Limits, step: int, spent: Usage, empty: int, failures: Counter[str]) -> str:

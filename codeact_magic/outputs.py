@@ -4,11 +4,12 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from copy import copy
+from pathlib import Path
 from typing import Any
 
 from .events import Output
 
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]+[0-~]|[@-Z\\-_])")
 _SECRET_NAME = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(?:$|_)", re.IGNORECASE)
 _SECRET_LENGTH = 8  # a shorter value would blot out ordinary words
 
@@ -28,7 +29,7 @@ def fold(outputs: Iterable[Output]) -> list[Output]:
         else:
             if clear_next:
                 shown, clear_next = [], False
-            if kind == "stream" and shown and shown[-1].get("name") == output.get("name"):
+            if kind == "stream" and shown and _same_stream(shown[-1], output):
                 texts[id(shown[-1])].append(text_of(output.get("text")))
             else:
                 shown.append(copy(output))
@@ -38,6 +39,10 @@ def fold(outputs: Iterable[Output]) -> list[Output]:
         if output["output_type"] == "stream":
             output["text"] = "".join(texts[id(output)])
     return shown
+
+
+def _same_stream(last: Output, output: Output) -> bool:
+    return last["output_type"] == "stream" and last.get("name") == output.get("name")
 
 
 def display_id(output: Output) -> str:
@@ -63,9 +68,13 @@ def plain(text: str) -> str:
     """Give text as a terminal would leave it: no colour codes, overwritten lines and backspaces resolved."""
     text = _ANSI.sub("", text)
     if "\b" in text:
-        while (shorter := re.sub(r"[^\n\b]\x08", "", text)) != text:
-            text = shorter
-        text = text.replace("\b", "")
+        kept: list[str] = []
+        for char in text:
+            if char != "\b":
+                kept.append(char)
+            elif kept and kept[-1] != "\n":
+                kept.pop()
+        text = "".join(kept)
     if "\r" in text:
         text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.replace("\r\n", "\n").split("\n"))
     return text
@@ -92,8 +101,14 @@ def secrets_in(environment: Iterable[tuple[str, str]] | None = None) -> tuple[st
     """Give the values of environment variables whose names say that they are secret, longest first."""
     items = os.environ.items() if environment is None else environment
     found = {value for name, value in items if len(value) >= _SECRET_LENGTH and _SECRET_NAME.search(name)}
-    paths = {value for value in found if value.startswith(("/", "./", "~")) or value.isdigit()}
+    paths = {value for value in found if value.isdigit() or _is_path(value)}
     return tuple(sorted(found - paths, key=len, reverse=True))
+
+
+def _is_path(value: str) -> bool:
+    """Say whether a value names a file rather than being a secret itself: some keys begin with a slash."""
+    path = Path(value)
+    return value.startswith(("~/", "./", "../")) or (path.is_absolute() and bool(path.suffix or path.exists()))
 
 
 def redact(value: Any, secrets: Sequence[str]) -> Any:

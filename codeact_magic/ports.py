@@ -1,6 +1,6 @@
 """The three ports of the loop: a model that replies, an executor that runs code, a notebook that the user sees."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -57,8 +57,8 @@ class Model(Protocol):
         """What the user calls this model."""
         ...
 
-    def stream(self, messages: Sequence[Message]) -> AsyncIterator[str | ReplyEnd]:
-        """Yield the reply's text in pieces, then one ``ReplyEnd``.
+    def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | ReplyEnd, None]:
+        """Yield the reply's text in pieces, then one ``ReplyEnd``. Closing the generator ends the request.
 
         Raises:
             ModelUnavailable: a passing fault, also in mid-stream; the loop discards what came and asks again.
@@ -91,8 +91,8 @@ class CellDone:
 class Executor(Protocol):
     """Runs code statefully, one cell at a time."""
 
-    def execute(self, code: str, cell: str) -> AsyncIterator[CellBegan | Output | CellDone]:
-        """Yield one ``CellBegan``, the outputs as they appear, then one ``CellDone``.
+    def execute(self, code: str, cell: str) -> AsyncGenerator[CellBegan | Output | CellDone, None]:
+        """Yield one ``CellBegan``, the outputs as they appear, then one ``CellDone``. Closing it ends the cell.
 
         Code that fails is an ``error`` output and the status ``error``; it is never raised.
 

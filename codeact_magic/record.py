@@ -27,6 +27,7 @@ from .events import (
     TurnStarted,
     decode,
     encode,
+    is_output,
 )
 from .outputs import fold
 
@@ -124,7 +125,8 @@ def read(value: object, outputs: Mapping[str, Sequence[Output]] | None = None, *
         if isinstance(event, CellOutput):
             held.add(event.cell)
         if isinstance(event, CellFinished) and outputs is not None and event.cell not in held:
-            events.extend(CellOutput(cell=event.cell, output=dict(each)) for each in outputs.get(event.cell, ()))
+            shown = outputs.get(event.cell, ())
+            events.extend(CellOutput(cell=event.cell, output=dict(each)) for each in shown if is_output(each))
         events.append(event)
     if not events or not isinstance(events[0], TurnStarted):
         raise RecordError(f"The record of cell {cell or '?'} is broken: it does not begin with a prompt.")
@@ -135,8 +137,18 @@ def read(value: object, outputs: Mapping[str, Sequence[Output]] | None = None, *
 
 def mark(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Give our metadata of a notebook's cell, empty if it has none."""
-    found = (cell.get("metadata") or {}).get(KEY)
+    metadata = cell.get("metadata")
+    found = metadata.get(KEY) if isinstance(metadata, dict) else None
     return found if isinstance(found, dict) else {}
+
+
+def outputs_of(cells: Sequence[Mapping[str, Any]]) -> dict[str, list[Output]]:
+    """Give the outputs of a notebook's cells by their ids."""
+    found = {}
+    for cell in cells:
+        outputs = cell.get("outputs")
+        found[str(cell.get("id") or "?")] = outputs if isinstance(outputs, list) else []
+    return found
 
 
 def records_in(cells: Sequence[Mapping[str, Any]]) -> list[Record]:
@@ -145,14 +157,14 @@ def records_in(cells: Sequence[Mapping[str, Any]]) -> list[Record]:
     Raises:
         RecordError: one of them is broken.
     """
-    outputs = {str(cell.get("id")): cell.get("outputs") or [] for cell in cells if cell.get("cell_type") == "code"}
+    outputs = outputs_of(cells)
     found = []
     for cell in cells:
         name = str(cell.get("id") or "?")
         if (value := mark(cell).get("record")) is not None:
             found.append(read(value, outputs, cell=name))
             continue
-        for output in cell.get("outputs") or []:
+        for output in outputs.get(name, ()):
             data = output.get("data") if isinstance(output, dict) else None
             if isinstance(data, dict) and MIME in data:
                 found.append(read(data[MIME], cell=name))

@@ -6,6 +6,7 @@ indented, as models do below list items. In a Python block a fence inside a trip
 
 import ast
 import re
+import warnings
 from dataclasses import dataclass, field
 
 _FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})[ \t]*([^\n]*)$")
@@ -13,6 +14,7 @@ _PYTHON = {"python", "py", "python3", "ipython"}
 _SHELL = {"bash": "bash", "sh": "sh", "shell": "bash", "pwsh": "script pwsh -NoProfile -Command -"}
 _TARGET = re.compile(r"(?:^|\s)cell=[\"']?([A-Za-z0-9_-]{1,64})")
 _FILENAME = re.compile(r"#\s*filename:\s*(\S.*?)\s*$")
+_MAGIC = re.compile(r"(?m)(?:(?<=^)|(?<=[ \t]))[%!?].*$|^[ \t]*[\w.]+\?+$")
 _STRING = re.compile(r"#.*|(?:'''|\"\"\")|'(?:\\.|[^'\\\n])*'?|\"(?:\\.|[^\"\\\n])*\"?")
 
 
@@ -56,8 +58,8 @@ class Block:
 
 def _inside(name: str) -> str:
     """Keep a file's name within the working directory: no root, no parent, no option, no quote."""
-    parts = [part for part in re.split(r"[\\/]+", name) if part not in ("", ".", "..")]
-    clean = "/".join(re.sub(r"[^\w. +-]", "_", part) for part in parts).lstrip("-") or "unnamed.txt"
+    parts = [re.sub(r"[^\w. +-]", "_", part).lstrip("-") for part in re.split(r"[\\/]+", name)]
+    clean = "/".join(part for part in parts if part.strip(". ")) or "unnamed.txt"
     return f'"{clean}"' if " " in clean else clean
 
 
@@ -122,7 +124,7 @@ class ReplyParser:
             self._line = []
             self._take(line.removesuffix("\r"))
         blocks = [part for part in self.reply.parts if isinstance(part, Block) and part.language == "python"]
-        if self._mistaken and not all(part.closed and _is_python(part.source) for part in blocks):
+        if self._mistaken and not all(part.closed and _is_python(_MAGIC.sub("pass", part.source)) for part in blocks):
             # The string never ended, so that the fence inside it did end the block: the code has a syntax error.
             parser = ReplyParser(strict=True)
             parser.feed("".join(self._text))
@@ -135,7 +137,7 @@ class ReplyParser:
     def _take(self, line: str) -> None:
         if self._fence:
             self._inside_fence(line)
-        elif self._thinking or (not self.reply.parts and line.lstrip().startswith("<think>")):
+        elif self._thinking or (self._blank() and line.lstrip().startswith("<think>")):
             self._thinking = "</think>" not in line
             self._narrate(line)
         elif opening := _FENCE.match(line.rstrip("\n")):
@@ -144,6 +146,10 @@ class ReplyParser:
             self._open_tag(line)
         else:
             self._narrate(line)
+
+    def _blank(self) -> bool:
+        """Say whether nothing but white space has come yet."""
+        return not any(line.strip() for part in self.reply.parts for line in part.lines)
 
     def _open(self, line: str, indent: str, fence: str, info: str) -> None:
         if fence[0] == "`" and "`" in info:
@@ -243,6 +249,8 @@ def _open_quote(line: str, quote: str) -> str:
 
 def _is_python(source: str) -> bool:
     try:
-        return bool(ast.parse(source).body)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes are for whoever runs the code
+            return bool(ast.parse(source).body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False

@@ -17,7 +17,7 @@ from uuid import uuid4
 from . import prompts
 from .conversation import Conversation
 from .errors import CodeactError, ConfigError
-from .events import Event, TurnFinished, TurnStarted
+from .events import Event, ReplyDelta, TurnFinished, TurnStarted
 from .loop import Limits, run_turn
 from .outputs import redact, secrets_in
 from .ports import Executor, Model, Notebook
@@ -120,9 +120,17 @@ def _broken(error: BaseException, seconds: float) -> TurnFinished:
 
 
 def _redacting(secrets: Sequence[str]) -> Callable[[Event], Event]:
-    """Give a function that takes the values of secrets out of an event."""
+    """Give a function that takes the values of secrets out of a turn's events."""
+    held = ""  # the end of the streamed text, where it may begin a secret
 
     def clean(event: Event) -> Event:
+        nonlocal held
+        if isinstance(event, ReplyDelta):
+            text = redact(held + event.text, secrets)
+            keep = max((_overlap(text, secret) for secret in secrets), default=0)
+            held = text[len(text) - keep :]
+            return ReplyDelta(text=text[: len(text) - keep])
+        held = ""
         changed = {}
         for each in fields(event):
             value = getattr(event, each.name)
@@ -131,3 +139,9 @@ def _redacting(secrets: Sequence[str]) -> Callable[[Event], Event]:
         return replace(event, **changed) if changed else event
 
     return clean if secrets else lambda event: event
+
+
+def _overlap(text: str, secret: str) -> int:
+    """Give how much of the text's end is the beginning of a secret."""
+    sizes = range(min(len(secret) - 1, len(text)), 0, -1)
+    return next((size for size in sizes if text.endswith(secret[:size])), 0)

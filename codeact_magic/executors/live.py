@@ -7,7 +7,7 @@ widgets, ``input()``. Only ending the kernel is refused.
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, Protocol
 
 from ..events import Output
@@ -105,7 +105,7 @@ class LiveExecutor:
             finally:
                 self._interrupts = None
 
-    async def execute(self, code: str, cell: str) -> AsyncIterator[CellBegan | Output | CellDone]:
+    async def execute(self, code: str, cell: str) -> AsyncGenerator[CellBegan | Output | CellDone, None]:
         """Run ``code`` as a cell; see ``ports.Executor``."""
         shell, message = self._shell, new_message()
         count = shell.execution_count
@@ -120,8 +120,9 @@ class LiveExecutor:
                 transformed, awaited = self._prepared(code)
                 if awaited:
                     self._task = asyncio.ensure_future(self._run_async(code, transformed, cell))
-                    async for output in self._followed(self._task, sink):
-                        yield output
+                    async with contextlib.aclosing(self._followed(self._task, sink)) as outputs:
+                        async for output in outputs:
+                            yield output
                     succeeded = self._succeeded(self._task)
                 else:
                     succeeded = self._run(code, cell)
@@ -170,7 +171,7 @@ class LiveExecutor:
             shell.events.trigger("post_run_cell", result)
         return result
 
-    async def _followed(self, task: "asyncio.Task[Any]", sink: Sink) -> AsyncIterator[Output]:
+    async def _followed(self, task: "asyncio.Task[Any]", sink: Sink) -> AsyncGenerator[Output, None]:
         """Yield outputs while ``task`` runs; if the turn is cancelled, so is the task."""
         try:
             while not task.done():

@@ -8,7 +8,6 @@ from ..events import Changes
 from ..outputs import bounded
 
 _SHAPED = ("pandas", "numpy", "polars", "torch", "xarray", "scipy")
-_PLAIN = (int, float, complex, bool, str, bytes)
 _SIZED = (list, tuple, dict, set, frozenset)
 MOST = 60
 """Names that the model is told of at once."""
@@ -20,7 +19,7 @@ def names(namespace: Mapping[str, Any], hidden: Mapping[str, Any]) -> dict[str, 
     """Give the user's own names: not IPython's, not those that begin with an underscore."""
     own = {}
     for name, value in list(namespace.items()):
-        if name.startswith("_") or (name in hidden and hidden[name] is value):
+        if not isinstance(name, str) or name.startswith("_") or (name in hidden and hidden[name] is value):
             continue
         if name not in ("In", "Out", "get_ipython", "exit", "quit", "open"):
             own[name] = value
@@ -50,10 +49,11 @@ def _first(described: dict[str, str]) -> dict[str, str]:
 def describe(value: object) -> str:
     """Give an object's type, with the size where asking for it runs no code of the user's: ``DataFrame 120x5``."""
     kind = type(value)
-    name = kind.__name__[:80]
-    if kind in _SIZED:
+    name = str(type.__dict__["__name__"].__get__(kind))[:80]
+    if any(kind is each for each in _SIZED):
         return f"{name} of {len(value)}"  # type: ignore[arg-type]
-    if kind in _PLAIN or kind.__module__.split(".")[0] not in _SHAPED:
+    module = type.__dict__["__module__"].__get__(kind)
+    if not isinstance(module, str) or module.split(".")[0] not in _SHAPED:
         return name
     try:
         shape = value.shape  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..events import Output
-from ..outputs import bounded, redact, text_of, valid
+from ..outputs import bounded, display_id, redact, text_of, valid
 
 MAX_TEXT = 200_000
 """Characters of a cell's streams, and of any one text of a rich output, that are shown; the rest is counted."""
@@ -34,7 +34,7 @@ class Sink:
         self.closed = False
         self._secrets = secrets
         self._watch = watch
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # an object that is collected within may print
         self._queue: list[Output] = []
         self._text = 0  # characters of streams that were passed on
         self._tail: deque[tuple[str, str]] = deque()  # what came after them, bounded
@@ -43,6 +43,7 @@ class Sink:
         self._rich = 0
         self._bytes = 0
         self._refused = 0
+        self._clearing = False
         self._wake: Callable[[], None] | None = None
 
     def take(self, output: Output) -> Output | None:
@@ -99,48 +100,65 @@ class Sink:
             self._wake = None
 
     def _keep(self, output: Output) -> None:
-        last = self._queue[-1] if self._queue else None
-        if last and output["output_type"] == "stream" == last["output_type"] and last["name"] == output["name"]:
+        kind, last = output["output_type"], self._queue[-1] if self._queue else {"output_type": ""}
+        if kind == "stream" == last["output_type"] and last["name"] == output["name"]:
             last["text"] += output["text"]
+            return
+        if self._clearing and kind not in ("clear_output", "update_display_data"):
+            self._forget()
+        if kind == "clear_output" and output.get("wait"):
+            self._clearing = True
+            self._queue.append(output)
+        elif kind == "clear_output":
+            self._forget()
+        elif kind == "update_display_data" == last["output_type"] and display_id(last) == display_id(output):
+            self._queue[-1] = dict(output)
         else:
             self._queue.append(dict(output))
 
-    def _stream(self, output: Output) -> Output | None:
-        text, name = text_of(output["text"]), str(output["name"])
-        room = MAX_TEXT * 2 // 3 - self._text
-        rest = len(text) - room
-        if rest > 0:
-            self._push_tail(name, text[max(room, 0) :] if rest <= MAX_TEXT else text[-MAX_TEXT // 3 :], rest)
-            text = text[: max(room, 0)]
-            if text:
-                text += "\n... [more is printed; its end is shown when the cell ends] ..."
-        if not text:
-            return None
-        self._text += min(len(text), max(room, 0))
-        return {"output_type": "stream", "name": name, "text": redact(valid(text), self._secrets)}
+    def _forget(self) -> None:
+        """Drop what is cleared: a cell that draws a thousand frames has one."""
+        self._clearing = False
+        self._queue = [{"output_type": "clear_output", "wait": False}]
+        self._rich = self._bytes = 0
 
-    def _push_tail(self, name: str, text: str, length: int) -> None:
-        self._left_out += length - len(text)
-        self._tail.append((name, redact(valid(text), self._secrets)))
-        self._tail_length += len(text)
-        while self._tail_length > MAX_TEXT // 3:
+    def _stream(self, output: Output) -> Output | None:
+        text, name = redact(valid(text_of(output["text"])), self._secrets), str(output["name"])
+        room = max(MAX_TEXT * 2 // 3 - self._text, 0)
+        head, rest = text[:room], text[room:]
+        self._text += len(head)
+        if rest:
+            self._push_tail(name, rest)
+            if head:
+                head += "\n... [more is printed; its end is shown when the cell ends] ..."
+        return {"output_type": "stream", "name": name, "text": head} if head else None
+
+    def _push_tail(self, name: str, text: str) -> None:
+        kept = text[-(MAX_TEXT // 3) :]
+        self._left_out += len(text) - len(kept)
+        self._tail.append((name, kept))
+        self._tail_length += len(kept)
+        while (surplus := self._tail_length - MAX_TEXT // 3) > 0:
             name, first = self._tail.popleft()
-            surplus = self._tail_length - MAX_TEXT // 3
             if len(first) > surplus:
                 self._tail.appendleft((name, first[surplus:]))
             self._left_out += min(len(first), surplus)
             self._tail_length -= min(len(first), surplus)
 
     def _other(self, output: Output) -> Output | None:
-        if output["output_type"] == "clear_output":
+        kind = output["output_type"]
+        if kind == "clear_output":
             return output
-        size = _size(output)
-        self._rich += 1
-        self._bytes += size
-        if self._rich > MAX_OUTPUTS or self._bytes > MAX_BYTES:
+        safe: Output = redact(_trimmed(output), self._secrets)
+        if kind == "error":  # it is bounded, and without it nobody knows why the cell failed
+            return safe
+        size = _size(safe)
+        count = self._rich + (kind != "update_display_data")
+        cleared = self._clearing  # the next output replaces all
+        if not cleared and (count > MAX_OUTPUTS or self._bytes + size > MAX_BYTES):
             self._refused += 1
             return None
-        safe: Output = redact(_trimmed(output), self._secrets)
+        self._rich, self._bytes = count, self._bytes + (size if kind != "update_display_data" else 0)
         return safe
 
 

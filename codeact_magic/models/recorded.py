@@ -6,7 +6,7 @@ model was told of the kernel's names are not compared.
 """
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -23,7 +23,8 @@ _VARYING = (
     (re.compile(r"(?:~|\.{0,2})(?:/[\w.@+-]+)+/"), "/"),
     (re.compile(r"[A-Za-z]:\\(?:[\w.@+ -]+\\)+"), "/"),
     (re.compile(r"\bIn ?\[\d+\]|\bcell \[\d+\]|<ipython-input-[\w-]+>|ipykernel_\d+"), "cell"),
-    (re.compile(r"\b\d+(?:\.\d+)?\s?(?:ns|µs|us|ms|s|sec|seconds?|min|minutes?)\b"), "time"),
+    (re.compile(r"(?:\b\d+(?:\.\d+)?\s?(?:ns|[µμ]s|us|ms|s|sec|seconds?|min|minutes?|h)\b\s?)+"), "time "),
+    (re.compile(r"\b[\d,]+ loops?\b"), "loops"),
     (re.compile(r"(?<=\.py):\d+"), ""),
     (re.compile(r"[ \t]+$", re.MULTILINE), ""),
 )
@@ -56,7 +57,7 @@ class RecordedModel:
     def __repr__(self) -> str:
         return f"RecordedModel({str(self._path)!r})"
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncIterator[str | ReplyEnd]:
+    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | ReplyEnd, None]:
         """Yield the reply that the record gives to these messages.
 
         Raises:

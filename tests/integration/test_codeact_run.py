@@ -36,7 +36,9 @@ def cells(path: Path) -> list[Any]:
 
 
 def environment(base_url: str = NOWHERE, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CODEACT_", "OPENAI_", "PYTEST_"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("CODEACT_", "OPENAI_", "PYTEST_"))
+    }
     return kept | {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": KEY} | more
 
 
@@ -55,7 +57,8 @@ def codeact(*arguments: Any, base_url: str = NOWHERE, **more: str) -> tuple[int,
 SESSION = [
     "I look.\n" + block("x = 40\nprint('printed')\nx + 2"),
     block("1 / 0") + block("skipped = True"),
-    block("import matplotlib.pyplot as plt\nplt.plot([1, 2]);") + block("import asyncio\nawait asyncio.sleep(0.01)\nx = 41"),
+    block("import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
+    + block("import asyncio\nawait asyncio.sleep(0.01)\nx = 41"),
     "It is **41**.",
 ]
 
@@ -101,7 +104,7 @@ def test_the_record_is_in_the_prompt_cell(tmp_path: Path) -> None:
     assert "CellOutput" not in [event.type for event in record.events]
     (read,) = records_in(cells(notebook))
     assert read.answered
-    assert read.start.prompt == "Go {x}.\n" or read.start.prompt == "Go {x}."
+    assert read.start.prompt.strip() == "Go {x}."
     assert prompt.outputs[0].data["text/markdown"].startswith("Answered")
 
 
@@ -150,7 +153,9 @@ def test_again_asks_answered_prompts(tmp_path: Path) -> None:
 
 def test_a_recording_answers_without_a_network(tmp_path: Path) -> None:
     notebook, out = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.", "%%agent\nAnd?"), tmp_path / "out.ipynb"
-    update = block("from IPython.display import display\nh = display('old', display_id=True)") + block("h.update('new')")
+    update = block("from IPython.display import display\nh = display('old', display_id=True)") + block(
+        "h.update('new')"
+    )
     with ScriptedServer([*SESSION, update, "Done."]) as server:
         codeact("run", notebook, base_url=server.base_url)
     status, printed, err = codeact("run", notebook, "--again", "--model", "recorded", "-o", out)

@@ -129,13 +129,30 @@ def test_a_terminal_shows_a_turn_as_cells(terminal: Any) -> None:
     with ScriptedServer(["I add.\n" + block("x = 40\nx + 2") + block("print('more')"), "It is **42**."]) as server:
         process = terminal(server)
         prompt(process, "What is 40 + 2?")
-        for text in ("I add.", "In [3]: x = 40", "...: x + 2", "Out[3]: 42", "In [4]: print('more')", "more", "It is **42**.", "Answered", "In [5]: "):
+        for text in (
+            "I add.",
+            "In [3]: x = 40",
+            "...: x + 2",
+            "Out[3]: 42",
+            "In [4]: print('more')",
+            "more",
+            "It is **42**.",
+            "Answered",
+            "In [5]: ",
+        ):
             process.expect_exact(text)
         process.sendline("x, In[2].splitlines()[-1], In[3]")
         process.expect_exact("Out[5]: (40, 'What is 40 + 2?', 'x = 40\\nx + 2')")
 
 
-@pytest.mark.parametrize("code", ["import time; print('go'); time.sleep(30)", "import asyncio; print('go')\nawait asyncio.sleep(30)", "!echo go; sleep 30"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import time; print('go'); time.sleep(30)",
+        "import asyncio; print('go')\nawait asyncio.sleep(30)",
+        "!echo go; sleep 30",
+    ],
+)
 def test_ctrl_c_in_a_terminal_stops_the_cell_and_the_turn(terminal: Any, code: str) -> None:
     with ScriptedServer([block(code), "Never."]) as server:
         process = terminal(server)
@@ -188,5 +205,3 @@ def test_a_flood_in_a_terminal_is_bounded_for_the_model(terminal: Any) -> None:
         process.expect_exact("Answered", timeout=60)
         assert "left out" in told(server)
         assert len(told(server)) < 20_000
-
-

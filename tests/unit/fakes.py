@@ -1,7 +1,7 @@
 """Doubles of the executor and the notebook, written against the ports, and short ways to write outputs and replies."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from codeact_magic.events import Changes, Event, Output, Status, TurnFinished
 from codeact_magic.ports import CellBegan, CellDone, Message, TextPart
@@ -62,7 +62,7 @@ class FakeExecutor:
         self.closed = False
         self.began = asyncio.Event()
 
-    async def execute(self, code: str, cell: str) -> AsyncIterator[CellBegan | Output | CellDone]:
+    async def execute(self, code: str, cell: str) -> AsyncGenerator[CellBegan | Output | CellDone, None]:
         self.running += 1
         try:
             self.ran.append(code)

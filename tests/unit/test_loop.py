@@ -1,7 +1,7 @@
 """A turn runs from prompt to answer, and ends exactly once however it ends."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import pytest
 
@@ -280,7 +280,7 @@ class Endless:
 
     name = "endless"
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncIterator[str | ReplyEnd]:
+    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | ReplyEnd, None]:
         yield python("a")
 
     async def aclose(self) -> None:
