@@ -233,7 +233,7 @@ class Agent:
                 try:
                     record = read(value, outputs, cell=str(cell.get("id")))
                 except RecordError as error:
-                    print(f"{error} It is passed over.", file=sys.stderr)  # noqa: T201 - the user's notebook
+                    print(f"{error} It is passed over.", file=sys.stderr, flush=True)  # noqa: T201 - the user's notebook
                 else:
                     own, above = (record, above) if here else (own, [*above, record])
             if here:

@@ -79,13 +79,14 @@ async def _run(options: argparse.Namespace, console: "Console") -> int:
     import nbformat  # noqa: PLC0415
     from nbclient.exceptions import CellExecutionError  # noqa: PLC0415
 
-    from .notebooks.client import AgentClient, read_notebook, with_prompt, write_notebook  # noqa: PLC0415
+    from .notebooks.client import AgentClient, read_notebook, sweep, with_prompt, write_notebook  # noqa: PLC0415
 
     source: Path = options.notebook
     target: Path = options.output or source
     nb = nbformat.v4.new_notebook() if options.prompt and not source.exists() else read_notebook(source)
     if not target.parent.is_dir():
         raise ConfigError(f"There is no folder {target.parent} to write {target.name} to.")
+    sweep(target)
     if options.prompt:
         with_prompt(nb, options.prompt)
     given: dict[str, Any] = {"model": _model(options.model), "timeout": options.timeout, "again": options.again or None}

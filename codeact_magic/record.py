@@ -35,7 +35,7 @@ VERSION = 1
 MIME = "application/vnd.codeact.turn+json"
 KEY = "codeact"
 """Key of our metadata in cells."""
-PROMPT, CELL, ANSWER = "prompt", "cell", "answer"
+PROMPT, NARRATION, CELL, ANSWER = "prompt", "narration", "cell", "answer"
 """Roles of cells, in ``metadata.codeact.role``."""
 
 _LARGEST = 64_000_000  # characters of a notebook file that is read for its records

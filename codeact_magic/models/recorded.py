@@ -19,6 +19,7 @@ from ..record import cells_of, records_in
 _PIECE = 24  # characters of one streamed piece
 _VARYING = (
     (re.compile(r"(?ms)^(?:-{10,}\n)?([\w.]+) +Traceback \(most recent call last\)\n.*?^(?=\1:|\1$)"), ""),
+    (re.compile(r"(?m)^.*Matplotlib is building the font cache.*\n?"), ""),
     (re.compile(r"0x[0-9a-fA-F]{4,}"), "0x"),
     (re.compile(r"(?:~|\.{0,2})(?:/[\w.@+-]+)+/"), "/"),
     (re.compile(r"[A-Za-z]:\\(?:[\w.@+ -]+\\)+"), "/"),

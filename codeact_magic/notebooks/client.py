@@ -5,9 +5,11 @@ and saves the file after every cell.
 """
 
 import contextlib
+import glob
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,23 @@ from nbclient.util import ensure_async
 from nbformat import NotebookNode
 
 from ..errors import ConfigError, ExecutorError
-from ..events import CellFinished, CellOutput, CellProposed, CellStarted, Event, Output, TurnFinished, TurnStarted
+from ..events import (
+    CellFinished,
+    CellOutput,
+    CellProposed,
+    CellStarted,
+    Event,
+    Output,
+    ReplyFinished,
+    TurnFinished,
+    TurnStarted,
+)
 from ..outputs import fold
-from ..record import ANSWER, CELL, KEY, PROMPT, digest, mark, record_from
+from ..record import ANSWER, CELL, KEY, NARRATION, PROMPT, digest, mark, record_from
+from ..replies import Block, parse
 from .protocol import TARGET, Hello, event_in, hello_data
 
+_STALE = 60.0  # seconds; a younger file may be another run's
 LOAD = "%load_ext codeact_magic"
 Observe = Callable[[Event], None]
 
@@ -62,6 +76,14 @@ def write_notebook(nb: NotebookNode, path: Path) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def sweep(path: Path) -> None:
+    """Remove what a run that was killed in the middle of writing left beside the notebook."""
+    path = path.resolve()
+    for left in path.parent.glob(f".{glob.escape(path.name[:100])}.*.tmp"):
+        if time.time() - left.stat().st_mtime > _STALE:
+            left.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -109,6 +131,7 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         self._comm = self._owner = ""
         self._subshell: str | None = None
         self._turn: list[Event] = []
+        self._narration: list[str] = []  # of the reply that is worked off: before each block, and behind the last
         self._seen: dict[str, list[Output]] = {}  # outputs of generated cells when they had ended
         self._stopping = False
         self.outcomes: list[TurnFinished] = []
@@ -245,20 +268,25 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         if data.get("type") == "begin":
             replaced = set(data.get("replace") or ())
             self.nb.cells = [cell for cell in self.nb.cells if cell.id not in replaced]
-            self._turn = []
+            self._turn, self._narration = [], []
         elif data.get("type") == "event":
             self._apply(event_in(data))
 
     def _apply(self, event: Event) -> None:
         self._turn.append(event)
         match event:
+            case ReplyFinished():
+                self._narration = _narration(event.text)
             case CellProposed():
+                self._narrate()
                 self._insert(nbformat.v4.new_code_cell(event.code, id=event.cell), CELL, step=event.step)
                 self._send({"type": "ack", "cell": event.cell})
             case CellStarted():
                 self._routes[event.message] = event.cell
             case CellFinished():
                 self._finish(event)
+                if len(self._narration) == 1 and event.status == "ok":
+                    self._narrate()  # what follows the last block
                 self._keep_record()
             case TurnFinished():
                 if event.answer:
@@ -277,6 +305,10 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         self.nb.cells.insert(self._index(self._last, default=len(self.nb.cells) - 1) + 1, cell)
         self._made.add(cell.id)
         self._last = cell.id
+
+    def _narrate(self) -> None:
+        if self._narration and (text := self._narration.pop(0)):
+            self._insert(nbformat.v4.new_markdown_cell(text), NARRATION)
 
     def _finish(self, event: CellFinished) -> None:
         index = self._index(event.cell, default=-1)
@@ -311,3 +343,14 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
 
 def _folded(cell: NotebookNode) -> list[NotebookNode]:
     return [nbformat.from_dict(output) for output in fold(cell.outputs)]
+
+
+def _narration(reply: str) -> list[str]:
+    """Give a reply's text before each of its blocks, and behind the last; nothing if it has no block."""
+    texts = [""]
+    for part in parse(reply).parts:
+        if isinstance(part, Block):
+            texts.append("")
+        else:
+            texts[-1] = f"{texts[-1]}\n{part.text}".strip()
+    return texts if len(texts) > 1 else []
