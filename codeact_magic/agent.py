@@ -89,6 +89,8 @@ class Agent:
                         raise
         finally:
             self.active = False
+            if root is not None and self._model:  # the loop ends with the turn, and its connections with it
+                await self._model[1].aclose()
         if interrupts.hits and not self._by_client:
             raise Stopped("the turn was stopped; `%agent continue` goes on.")
         if self._outcome and self._outcome.reason == "failed":
@@ -120,6 +122,9 @@ class Agent:
     def close(self) -> None:
         """Leave the shell as it was."""
         self.source.close()
+        if self._model:
+            with contextlib.suppress(RuntimeError):  # outside a loop there is no connection to close
+                self._closing = asyncio.get_running_loop().create_task(self._model[1].aclose())
 
     def model_for(self, settings: Settings, *, notebook: str = "") -> Model:
         """Give the model of the settings; the one of the last turn if nothing has changed."""
@@ -143,9 +148,11 @@ class Agent:
             self._remember(above)
             session = self._session(settings, model)
             notebook: Notebook = inline
-            if connection and hello and isinstance(inline, InlineNotebook):
+            if isinstance(self.source, KernelOutputs):
+                self.source.route = "display" if isinstance(inline, InlineNotebook) else "prompt"
+            if isinstance(self.source, KernelOutputs) and connection and hello and isinstance(inline, InlineNotebook):
                 notebook = CommNotebook(connection, inline)
-                self.source.native = True
+                self.source.route = "client"
                 old = _cells_of(hello, own.turn) if own else ()
                 self.replaced.update(dict.fromkeys(old, datetime.now(UTC)))
                 notebook.begin(Begin(replace=tuple(old)))

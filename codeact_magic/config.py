@@ -79,23 +79,25 @@ class Settings:
         Raises:
             ConfigError: a value is out of range.
         """
-        given = {name: value for name, value in options.items() if value is not None and name in self.__slots__}
+        given = {
+            name: _validated(name, value)
+            for name, value in options.items()
+            if value is not None and name in self.__slots__
+        }
         changed = replace(self, **given)
-        if changed.max_steps < 1:
-            raise ConfigError(f"--max-steps must be at least 1, not {changed.max_steps}.")
-        if changed.max_tokens is not None and changed.max_tokens < 1:
-            raise ConfigError(f"--max-tokens must be at least 1, not {changed.max_tokens}.")
-        if changed.timeout is not None and not changed.timeout > 0:
-            raise ConfigError(f"--timeout must be a number of seconds above 0, not {changed.timeout:g}.")
         if not changed.model.strip():
             raise ConfigError("The model's name is empty: name one with --model or CODEACT_MODEL.")
         return changed
 
 
-def _seconds(text: str) -> float:
-    if not math.isfinite(value := float(text)):
-        raise ValueError(text)
-    return value
+def _validated(name: str, value: Any) -> Any:
+    traits = CodeAct()
+    try:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise TraitError
+        return traits.traits()[name]._validate(traits, value)  # noqa: SLF001 - no public way
+    except TraitError:
+        raise ConfigError(f"--{name.replace('_', '-')} is out of range or of the wrong kind: {value!r:.80}.") from None
 
 
 _ENVIRONMENT: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -104,7 +106,7 @@ _ENVIRONMENT: dict[str, tuple[str, Callable[[str], Any]]] = {
     "CODEACT_BASE_URL": ("base_url", str),
     "CODEACT_MAX_STEPS": ("max_steps", int),
     "CODEACT_MAX_TOKENS": ("max_tokens", int),
-    "CODEACT_TIMEOUT": ("timeout", _seconds),
+    "CODEACT_TIMEOUT": ("timeout", float),
     "CODEACT_DISPLAY": ("display", str),
 }
 
@@ -120,8 +122,8 @@ def settings_from(config: CodeAct, environment: Mapping[str, str] | None = None)
     for variable, (name, read) in _ENVIRONMENT.items():
         if text := environment.get(variable, "").strip():
             try:
-                values[name] = config.traits()[name]._validate(config, read(text))  # noqa: SLF001 - no public way
-            except (ValueError, TraitError):
+                values[name] = _validated(name, read(text))
+            except (ValueError, ConfigError):
                 raise ConfigError(f"The environment variable {variable} is unusable: {text[:80]!r}.") from None
     return Settings(**values)
 

@@ -11,7 +11,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from jupyter_client.session import extract_header
@@ -23,6 +23,10 @@ from .sink import Sink
 _OUTPUTS = {"stream", "display_data", "execute_result", "error", "update_display_data", "clear_output"}
 _EMBEDDED = ("image/", "text/")
 _REMEMBERED = 1000  # cells whose late outputs still find their way
+
+Route = Literal["client", "display", "prompt"]
+"""Where a cell's outputs are shown: by the client that owns the document, in the prompt cell's display as far as it can
+draw them, or natively in the prompt cell."""
 
 
 class KernelOutputs:
@@ -38,18 +42,17 @@ class KernelOutputs:
         self._session = shell.kernel.session
         self._send = self._session.send
         self._session.send = self._sent
-        self._cells: OrderedDict[str, tuple[Sink, bool]] = OrderedDict()
+        self._cells: OrderedDict[str, tuple[Sink, Route]] = OrderedDict()
         self._displays: dict[str, bool] = {}  # display id -> goes out natively
         self._main: dict[str, Any] = {}
-        self.native = False
+        self.route: Route = "display"
         self.begin()
 
     def begin(self) -> None:
-        """Note the request that a turn answers; ``native`` says whether a client shows its cells."""
+        """Note the request that a turn answers."""
         self._prompt: dict[str, Any] = self._kernel.get_parent("shell")
         self._ident: Any = self._kernel._parent_ident["shell"]  # noqa: SLF001 - the kernel offers no other way
         self._main = self._prompt
-        self.native = False
 
     def claim(self, ident: Any, session: str) -> None:
         """Let input requests of later cells go to another client."""
@@ -74,8 +77,8 @@ class KernelOutputs:
     @contextlib.contextmanager
     def capture(self, sink: Sink, code: str, message: str, count: int) -> Iterator[None]:
         """Run a cell's code within: its outputs go to ``sink`` and, under the id ``message``, to the client."""
-        native = self.native
-        self._cells[message] = (sink, native)
+        route = self.route
+        self._cells[message] = (sink, route)
         while len(self._cells) > _REMEMBERED:
             self._cells.popitem(last=False)
         parent = self._parent(message, sink.cell)
@@ -89,8 +92,9 @@ class KernelOutputs:
                 sys.stdout.flush()  # a barrier: the thread that publishes has done all before
                 _flush_pending(sys.stderr)
                 for note in sink.finish():
-                    if native:
-                        self._send(self._kernel.iopub_socket, *_message(note), parent=parent)
+                    if route != "display":
+                        shown = parent if route == "client" else self._prompt
+                        self._send(self._kernel.iopub_socket, *_message(note), parent=shown)
 
     def restore(self) -> None:
         """Put the main thread's parent back where threads look for it: a comm message on another thread moved it."""
@@ -165,7 +169,7 @@ class KernelOutputs:
             return self._send(stream, message, ident=ident, buffers=buffers, track=track)
         return message
 
-    def _routed(self, message: dict[str, Any], sink: Sink, native: bool) -> bool:
+    def _routed(self, message: dict[str, Any], sink: Sink, route: Route) -> bool:
         """Hand a message of a generated cell to its sink; say whether it also goes out, and adapt it if so."""
         kind = message["msg_type"]
         late = sink.closed
@@ -174,11 +178,11 @@ class KernelOutputs:
             if safe is None:
                 return False
             message["content"] = {key: value for key, value in safe.items() if key != "output_type"}
-            if not (native or late) and self._embedded(safe):
+            if route == "display" and not late and self._embedded(safe):
                 return False
-        elif not native and kind == "execute_input":
+        elif route != "client" and kind == "execute_input":
             return False
-        if not native:
+        if route != "client":
             message["parent_header"] = extract_header(self._prompt)
         return True
 

@@ -25,8 +25,6 @@ _GRACE = 2.0  # seconds that a cancelled cell has to end
 class OutputSource(Protocol):
     """Where the outputs of a shell come from."""
 
-    native: bool
-
     def begin(self) -> None:
         """Prepare for a turn."""
 

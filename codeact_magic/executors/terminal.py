@@ -20,7 +20,6 @@ class TerminalOutputs:
         shell: a terminal shell, or any ``InteractiveShell`` without a kernel.
     """
 
-    native = True
     cell_id = client = ""
 
     def __init__(self, shell: Any) -> None:

@@ -369,8 +369,8 @@ REFUSALS = {
     "empty prompt": ("%%agent\n \n", "The prompt is empty"),
     "unknown option": ("%%agent --colour red\nGo.", "unrecognized arguments: --colour"),
     "bad number": ("%%agent --max-steps many\nGo.", "invalid int value"),
-    "no steps": ("%%agent --max-steps 0\nGo.", "--max-steps must be at least 1"),
-    "negative timeout": ("%%agent --timeout -1\nGo.", "--timeout must be a number of seconds"),
+    "no steps": ("%%agent --max-steps 0\nGo.", "--max-steps is out of range"),
+    "negative timeout": ("%%agent --timeout -1\nGo.", "--timeout is out of range"),
     "no recording named": ("%%agent --model recorded\nGo.", "Name the notebook"),
     "missing recording": ("%%agent --model recorded:none.ipynb\nGo.", "Cannot read the recorded notebook none.ipynb"),
     "unreachable": ("%%agent --base-url http://127.0.0.1:9/v1\nGo.", "http://127.0.0.1:9/v1"),
@@ -457,6 +457,26 @@ def test_commands_show_the_state(live: Kernel) -> None:
     assert "1 turns" in live.run("%agent").text
     assert "new thread" in live.run("%agent reset").text
     assert "No turn yet" in live.run("%agent history").text
+
+
+def test_a_plain_display_shows_everything_natively(live: Kernel) -> None:
+    live.run("%config CodeAct.display = 'plain'")
+    code = "print('printed')\nimport os; os.system('echo from-fd')\n{'a': 1}"
+    ran, server = ask(live, ["I look.\n" + block(code), block("1 / 0"), "**Done.**"])
+    live.run("%config CodeAct.display = 'auto'")
+    for text in (
+        "I look.",
+        "print('printed')",
+        "printed\n",
+        "from-fd",
+        "{'a': 1}",
+        "ZeroDivisionError",
+        "**Done.**",
+        "Answered",
+    ):
+        assert text in ran.text, text
+    assert "from-fd" in said(server, 1)
+    assert not any("text/html" in str(output) for output in ran.outputs)
 
 
 def test_unloading_takes_everything_back(tmp_path: Path) -> None:
