@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ class Ran:
 
     messages: list[dict[str, Any]] = field(default_factory=list)
     reply: dict[str, Any] = field(default_factory=dict)
+    idle: bool = False
 
     @property
     def outputs(self) -> list[dict[str, Any]]:
@@ -70,6 +72,7 @@ class Kernel:
         self.client = manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
+        self._ran: defaultdict[str, Ran] = defaultdict(Ran)
         self.input = ""  # what input() is answered with
 
     def send(self, code: str, *, cell: str = "") -> str:
@@ -87,25 +90,24 @@ class Kernel:
 
     def wait(self, request: str, *, timeout: float = 60, on: Any = None) -> Ran:
         """Wait for the end of a request; ``on`` sees every iopub message, whatever its parent."""
-        ran, idle, deadline = Ran(), False, time.monotonic() + timeout
-        while not (idle and ran.reply):
+        ran, deadline = self._ran[request], time.monotonic() + timeout
+        while not (ran.idle and ran.reply):
             assert time.monotonic() < deadline, f"the kernel did not answer: {[m['msg_type'] for m in ran.messages]}"
             with contextlib.suppress(Empty):
                 message = self.client.get_iopub_msg(timeout=0.02)
                 if on:
                     on(message)
-                if message["parent_header"].get("msg_id") == request:
-                    ran.messages.append(message)
-                    idle = message["content"].get("execution_state") == "idle" or idle
+                found = self._ran[message["parent_header"].get("msg_id", "")]
+                found.messages.append(message)
+                found.idle = found.idle or message["content"].get("execution_state") == "idle"
             with contextlib.suppress(Empty):
                 reply = self.client.get_shell_msg(timeout=0)
-                if reply["parent_header"].get("msg_id") == request:
-                    ran.reply = reply
+                self._ran[reply["parent_header"].get("msg_id", "")].reply = reply
             with contextlib.suppress(Empty):
                 asked = self.client.get_stdin_msg(timeout=0)
                 assert asked["parent_header"]["msg_id"] == request
                 self.client.input(self.input)
-        return ran
+        return self._ran.pop(request)
 
     def value(self, expression: str) -> str:
         """Evaluate an expression in the kernel."""
