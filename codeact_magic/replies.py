@@ -101,6 +101,7 @@ class ReplyParser:
         self._label = ""
         self._runs: bool | None = False  # None: an unlabelled fence, decided when it closes
         self._quote = ""  # the triple quote that is open in a Python block
+        self._begun = False  # something but white space has come
         self._thinking = False
         self._mistaken = False  # a fence was taken for part of a string
 
@@ -135,9 +136,13 @@ class ReplyParser:
         return self.reply
 
     def _take(self, line: str) -> None:
+        self._read(line)
+        self._begun = self._begun or not line.isspace()
+
+    def _read(self, line: str) -> None:
         if self._fence:
             self._inside_fence(line)
-        elif self._thinking or (self._blank() and line.lstrip().startswith("<think>")):
+        elif self._thinking or (not self._begun and line.lstrip().startswith("<think>")):
             self._thinking = "</think>" not in line
             self._narrate(line)
         elif opening := _FENCE.match(line.rstrip("\n")):
@@ -146,10 +151,6 @@ class ReplyParser:
             self._open_tag(line)
         else:
             self._narrate(line)
-
-    def _blank(self) -> bool:
-        """Say whether nothing but white space has come yet."""
-        return not any(line.strip() for part in self.reply.parts for line in part.lines)
 
     def _open(self, line: str, indent: str, fence: str, info: str) -> None:
         if fence[0] == "`" and "`" in info:
