@@ -5,6 +5,8 @@ Exit status: 0 answered, 1 failed, 2 wrong usage, 130 stopped.
 
 import argparse
 import asyncio
+import contextlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -43,7 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--prompt is empty")
     from rich.console import Console  # noqa: PLC0415 - --help must be quick
 
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows no umlauts shows question marks
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     console = Console(highlight=False, soft_wrap=True)
+
+    def go_on_unread() -> None:
+        console.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    console.on_broken_pipe = go_on_unread  # type: ignore[method-assign] # rich would end the run
     try:
         return asyncio.run(_run(options, console))
     except ConfigError as error:
@@ -84,9 +95,13 @@ async def _run(options: argparse.Namespace, console: "Console") -> int:
     source: Path = options.notebook
     target: Path = options.output or source
     nb = nbformat.v4.new_notebook() if options.prompt and not source.exists() else read_notebook(source)
+    if target.is_dir():
+        raise ConfigError(f"{target} is a folder, not a notebook.")
     if not target.parent.is_dir():
         raise ConfigError(f"There is no folder {target.parent} to write {target.name} to.")
     sweep(target)
+    if not os.access(target.parent, os.W_OK):
+        raise ConfigError(f"The folder {target.resolve().parent} cannot be written to.")
     if options.prompt:
         with_prompt(nb, options.prompt)
     given: dict[str, Any] = {"model": _model(options.model), "timeout": options.timeout, "again": options.again or None}
@@ -143,7 +158,13 @@ class Progress:
         self._status.stop()
 
     def show(self, event: Event) -> None:
-        """Show one event."""
+        """Show one event; what cannot be shown does not end the run."""
+        try:
+            self._show(event)
+        except OSError:
+            self._console.quiet = True
+
+    def _show(self, event: Event) -> None:
         from rich.markdown import Markdown  # noqa: PLC0415
         from rich.markup import escape  # noqa: PLC0415
 

@@ -31,7 +31,13 @@ def drain_kernel_streams(streams: Iterable[Any]) -> None:
 
 def _watched(stream: Any) -> bool:
     reader = getattr(stream, "watch_fd_thread", None)
-    return reader is not None and reader.is_alive() and hasattr(stream, "_original_stdstream_fd")
+    if reader is None or not reader.is_alive():
+        return False
+    try:  # code may have closed or redirected the descriptor: a mark would go where it does not belong
+        ends = (os.fstat(stream._original_stdstream_fd), os.fstat(stream._fid))  # noqa: SLF001 - ipykernel keeps them
+    except (OSError, AttributeError):
+        return False
+    return ends[0].st_ino == ends[1].st_ino
 
 
 @contextlib.contextmanager

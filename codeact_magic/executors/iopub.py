@@ -7,6 +7,7 @@ the rest goes to the prompt cell.
 """
 
 import contextlib
+import json
 import sys
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ class KernelOutputs:
         self._cells: OrderedDict[str, tuple[Sink, Route]] = OrderedDict()
         self._displays: dict[str, bool] = {}  # display id -> goes out natively
         self._main: dict[str, Any] = {}
+        self._streams = (sys.stdout, sys.stderr)  # the kernel's, whatever a cell puts in their place
         self.route: Route = "display"
         self.begin()
 
@@ -88,9 +90,9 @@ class KernelOutputs:
                 yield
             finally:
                 self._publish_payload(parent)
-                drain_kernel_streams((sys.stdout, sys.stderr))
-                sys.stdout.flush()  # a barrier: the thread that publishes has done all before
-                _flush_pending(sys.stderr)
+                drain_kernel_streams(self._streams)
+                self._streams[0].flush()  # a barrier: the thread that publishes has done all before
+                _flush_pending(self._streams[1])
                 for note in sink.finish():
                     if route != "display":
                         shown = parent if route == "client" else self._prompt
@@ -98,7 +100,7 @@ class KernelOutputs:
 
     def restore(self) -> None:
         """Put the main thread's parent back where threads look for it: a comm message on another thread moved it."""
-        for holder in (self._shell, self._shell.displayhook, self._shell.display_pub, sys.stdout, sys.stderr):
+        for holder in (self._shell, self._shell.displayhook, self._shell.display_pub, *self._streams):
             if hasattr(holder, "_parent_header_global"):
                 holder._parent_header_global = self._main if holder is self._shell else extract_header(self._main)  # noqa: SLF001
 
@@ -123,7 +125,7 @@ class KernelOutputs:
     @contextlib.contextmanager
     def _redirected(self, parent: dict[str, Any]) -> Iterator[None]:
         before, self._main = self._main, parent
-        _flush_pending(sys.stdout, sys.stderr)
+        _flush_pending(*self._streams)
         self._kernel.set_parent(self._ident, parent, channel="shell")
         try:
             yield
@@ -173,7 +175,7 @@ class KernelOutputs:
         """Hand a message of a generated cell to its sink; say whether it also goes out, and adapt it if so."""
         kind = message["msg_type"]
         late = sink.closed
-        if kind in _OUTPUTS:
+        if kind in _OUTPUTS and _is_json(message["content"]):
             safe = sink.take({"output_type": kind, **message["content"]})
             if safe is None:
                 return False
@@ -209,6 +211,15 @@ def _flush_pending(*streams: Any) -> None:
     for stream in streams:
         if getattr(stream, "_flush_pending", True):
             stream.flush()
+
+
+def _is_json(content: dict[str, Any]) -> bool:
+    """Say whether a message can be sent at all; if not, sending it raises where the cell can see it."""
+    try:
+        json.dumps(content)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _message(output: Output) -> tuple[str, dict[str, Any]]:

@@ -89,7 +89,7 @@ class OpenAIModel:
             failure = endpoint.failure(error, streaming=False)
         except Exception as error:  # noqa: BLE001 - unusable URLs and headers have no common base
             failure = ModelError(
-                f"The request to {endpoint.shown} cannot be written ({type(error).__name__}): "
+                f"The request to {endpoint.shown} cannot be written ({endpoint.plain(str(error), 150)}): "
                 "check --base-url, the extra headers and the extra body."
             )
         raise failure

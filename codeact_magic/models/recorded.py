@@ -120,7 +120,9 @@ def _lines(message: Message, kind: str) -> list[str]:
 
 
 def _first_difference(old: list[str], new: list[str], *, ordered: bool) -> str:
-    if not ordered and sorted(old) == sorted(new):  # child processes and Python write to the same output by different ways
+    if not ordered and sorted(old) == sorted(
+        new
+    ):  # child processes and Python write to the same output by different ways
         return ""
     for number, (was, now) in enumerate(zip_longest(old, new), start=1):
         if was != now:

@@ -62,8 +62,19 @@ def read_notebook(path: Path) -> NotebookNode:
 
 
 def write_notebook(nb: NotebookNode, path: Path) -> None:
-    """Write a notebook whole or not at all: a killed process leaves the file as it was before or after."""
+    """Write a notebook whole or not at all: a killed process leaves the file as it was before or after.
+
+    Raises:
+        ConfigError: it cannot be written there.
+    """
     path = path.resolve()  # a link keeps pointing at the notebook
+    try:
+        _replace(nb, path)
+    except OSError as error:
+        raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from None
+
+
+def _replace(nb: NotebookNode, path: Path) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -18,6 +18,7 @@ from . import render
 
 _INTERVAL = 0.05  # seconds between two paints
 _TICK = 1.0  # seconds between paints where only the clock moves
+_RESTRAINT = 4  # times longer that the painter rests than it paints
 _BYTES_PER_SECOND = 4_000_000  # a large display is painted less often
 
 Publish = Callable[[str, dict[str, Any]], None]
@@ -106,7 +107,9 @@ class InlineNotebook:
             if self._done.is_set():
                 return
             self._dirty.clear()
-            wait = max(_INTERVAL, self._paint(final=False) / _BYTES_PER_SECOND)
+            began = time.perf_counter()
+            size = self._paint(final=False)
+            wait = max(_INTERVAL, size / _BYTES_PER_SECOND, _RESTRAINT * (time.perf_counter() - began))
 
     def _paint(self, *, final: bool) -> int:
         """Publish the display; give its size in characters."""

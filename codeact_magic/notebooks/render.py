@@ -51,14 +51,14 @@ def _markdown() -> Any:
 
 @cache
 def _lexer() -> Any:
-    from IPython.lib.lexers import IPython3Lexer  # noqa: PLC0415
+    from pygments.lexers.python import PythonLexer  # noqa: PLC0415
 
-    return IPython3Lexer()
+    return PythonLexer()  # IPython's own takes seconds for some texts
 
 
 def markdown_html(text: str) -> str:
     """Render Markdown from the model: raw HTML is shown as text, unsafe links are dropped."""
-    rendered: str = _markdown().render(bounded(text, 10 * _SHOWN))
+    rendered: str = _markdown().render(bounded(text, 2 * _SHOWN))
     return rendered
 
 

@@ -342,3 +342,33 @@ def test_a_broken_recording_is_one_line(tmp_path: Path) -> None:
     status, printed, _ = codeact("run", notebook, "--model", "recorded")
     assert status == 1
     assert "holds no recorded turn" in printed
+
+
+@pytest.mark.parametrize(
+    "variables", [{"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}, {"NO_COLOR": "1"}, {"TERM": "dumb"}]
+)
+def test_any_terminal_will_do(tmp_path: Path, variables: dict[str, str]) -> None:
+    notebook = write(tmp_path / "näme with spaces.ipynb", LOAD, "%%agent\nGrüße?")
+    with ScriptedServer([block("'é'"), "Grüße – ✓"]) as server:
+        status, printed, err = codeact("run", notebook, base_url=server.base_url, **variables)
+    assert status == 0, err
+    assert "Answered" in printed
+    assert cells(notebook)[-1].source == "Grüße – ✓"
+
+
+def test_a_run_that_nobody_reads_goes_on(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.", "'after'")
+    with ScriptedServer([block("1"), "One."]) as server:
+        with start("run", notebook, base_url=server.base_url) as process:
+            assert process.stdout
+            process.stdout.close()
+            assert process.wait(timeout=60) == 0
+    assert cells(notebook)[-1].outputs[0].data["text/plain"] == "'after'"
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    notebook, link = write(tmp_path / "in.ipynb", "1 + 1"), tmp_path / "link.ipynb"
+    link.symlink_to(notebook)
+    assert codeact("run", link)[0] == 0
+    assert link.is_symlink()
+    assert cells(notebook)[0].outputs[0].data["text/plain"] == "2"
