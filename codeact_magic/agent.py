@@ -5,10 +5,12 @@ It joins the parts: settings, a model, the live executor, the notebook that fits
 
 import asyncio
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -20,11 +22,12 @@ from .executors.live import LiveExecutor, source_from
 from .executors.namespace import filled
 from .notebooks.comm import CommNotebook, Connection
 from .notebooks.inline import InlineNotebook
-from .notebooks.protocol import Begin, Hello, Opening
+from .notebooks.protocol import Begin, Hello, Opening, kept_data
 from .notebooks.text import TextNotebook
+from .outputs import text_of
 from .ports import Model, Notebook
 from .prompts import CONTINUE, system_prompt
-from .record import Record, mark, outputs_of, read, record_from, stands
+from .record import Record, cells_of, digest, mark, outputs_of, read, record_from, stands
 from .session import Session
 
 
@@ -55,6 +58,7 @@ class Agent:
         self._model: tuple[Settings, Model] | None = None
         self._remembered: tuple[str, list[Event]] = ("", [])  # the document's history, for a fresh kernel
         self._fresh = True
+        self._options: dict[str, Any] = {}  # of the last turn
         self._by_client = False
         self._turns: dict[str, str] = {}  # prompt cell -> the turn that it asked last
         self._silent: set[str] = set()  # frontends that are no clients
@@ -77,6 +81,7 @@ class Agent:
             raise ConfigError("The prompt is empty: write what you want to know below the %%agent line.")
         settings = self.settings(options)
         self.active, self._outcome, self._by_client = True, None, False
+        self._options = dict(options)
         turn = asyncio.ensure_future(self._turn(prompt, settings))
         try:
             with self.executor.interruptible(turn.cancel, root) as interrupts:
@@ -100,7 +105,8 @@ class Agent:
         """Go on after a stop, a limit or a failure."""
         if self.session is None or not self.session.conversation.events:
             raise ConfigError("There is no turn to continue in this kernel: ask one with %%agent.")
-        await self.ask(CONTINUE, {**options, "again": True}, root=root)
+        given = {name: value for name, value in options.items() if value is not None}
+        await self.ask(CONTINUE, {**self._options, **given, "again": True}, root=root)
 
     def refuse_nested(self) -> None:
         """Refuse to start a turn within a turn."""
@@ -138,11 +144,10 @@ class Agent:
         async with self._connected(turn, settings) as (connection, hello):
             settings = settings.with_options(hello.options if hello else {})
             inline = self._inline(settings, brief=hello is not None)
-            own, above = self._records(hello)
-            if own and not settings.again and stands(own, prompt, _below(hello)):
+            own, above = self._records(document := hello or self._saved())
+            if own and not settings.again and stands(own, prompt, _below(document)):
                 self._remember([*above, own])
-                if isinstance(inline, InlineNotebook):
-                    inline.note("Answered before: the cells below run as they are. `%%agent --again` asks again.")
+                self._keep(own, prompt, inline, connection)
                 return
             model = self.model_for(settings, notebook=hello.document if hello else "")
             self._remember(above)
@@ -153,13 +158,25 @@ class Agent:
             if isinstance(self.source, KernelOutputs) and connection and hello and isinstance(inline, InlineNotebook):
                 notebook = CommNotebook(connection, inline)
                 self.source.route = "client"
-                old = _cells_of(hello, own.turn) if own else ()
+                old = _unedited_cells(hello, own.turn) if own else ()
                 self.replaced.update(dict.fromkeys(old, datetime.now(UTC)))
                 notebook.begin(Begin(replace=tuple(old)))
             self._forget(own.turn if own else self._turns.get(self.source.cell_id, ""))
             if cell := (hello.cell if hello else self.source.cell_id):
                 self._turns[cell] = turn
             await self._run(session, notebook, prompt, settings, turn)
+
+    def _keep(self, own: Record, prompt: str, inline: Notebook, connection: Connection | None) -> None:
+        """Say that a prompt is answered already, and whether the values in it have changed since."""
+        changed = own.start.filled.strip() != filled(prompt, self.shell.user_ns).strip()
+        values = ", with other values in its {names}" if changed else ""
+        note = f"Answered before{values}: the cells below run as they are. `%%agent --again` asks again."
+        if isinstance(inline, InlineNotebook):
+            inline.note(note)
+        else:
+            print(note)  # noqa: T201 - a terminal
+        if connection:
+            connection.send(kept_data(owner=connection.owner))
 
     async def _run(self, session: Session, notebook: Notebook, prompt: str, settings: Settings, turn: str) -> None:
         session.notebook, session.limits = notebook, settings.limits
@@ -195,7 +212,7 @@ class Agent:
         self.executor.stop()
 
     def _inline(self, settings: Settings, *, brief: bool) -> InlineNotebook | TextNotebook:
-        if not isinstance(self.source, KernelOutputs) or settings.display == "plain":
+        if not isinstance(self.source, KernelOutputs) or (settings.display == "plain" and not brief):
             return TextNotebook(self._colour())
         return InlineNotebook(self.source.publish, self._recorded, brief=brief)
 
@@ -245,7 +262,25 @@ class Agent:
                     own, above = (record, above) if here else (own, [*above, record])
             if here:
                 break
+        # A copied prompt carries the record of the original, whose cells are not its own.
+        copied = own and any(mark(each).get("record", {}).get("turn") == own.turn for each in _others(hello))
+        if own and copied and not set(own.cells) <= set(_below(hello)):
+            own = None
         return own, above
+
+    def _saved(self) -> Hello | None:
+        """Read the saved notebook where the frontend is no client but tells which it is, and which cell runs."""
+        path, cell = self._path(), self.source.cell_id
+        if not (path and cell and Path(path).is_file()):
+            return None
+        try:
+            cells = cells_of(path)
+        except RecordError:
+            return None
+        here = next((each for each in cells if each.get("id") == cell), {})
+        if mark(here).get("role") != "prompt":
+            return None
+        return Hello(client="", document=path, cell=cell, cells=tuple(each for each in cells if mark(each)))
 
     def _remember(self, records: list[Record]) -> None:
         """Take the document's turns as the thread's history, where the kernel has none of its own."""
@@ -264,16 +299,30 @@ class Agent:
 
 
 def _below(hello: Hello | None) -> list[str]:
-    """Give the ids of marked cells below the prompt cell."""
-    ids = [str(cell.get("id")) for cell in hello.cells] if hello else []
-    return ids[ids.index(hello.cell) + 1 :] if hello and hello.cell in ids else []
+    """Give the ids of marked cells below the prompt cell and above the next one."""
+    return [str(cell.get("id")) for cell in _cells_below(hello)]
 
 
-def _cells_of(hello: Hello, turn: str) -> tuple[str, ...]:
-    """Give the cells that a turn made, its answer included."""
-    return tuple(
-        str(cell.get("id")) for cell in hello.cells if mark(cell).get("turn") == turn and cell.get("id") != hello.cell
-    )
+def _cells_below(hello: Hello | None) -> list[Mapping[str, Any]]:
+    cells = list(hello.cells) if hello else []
+    here = next((place for place, cell in enumerate(cells) if hello and cell.get("id") == hello.cell), len(cells))
+    return list(itertools.takewhile(lambda cell: mark(cell).get("role") != "prompt", cells[here + 1 :]))
+
+
+def _others(hello: Hello) -> list[Mapping[str, Any]]:
+    """Give the other prompt cells that hold a record."""
+    return [cell for cell in hello.cells if cell.get("id") != hello.cell and isinstance(mark(cell).get("record"), dict)]
+
+
+def _unedited_cells(hello: Hello, turn: str) -> tuple[str, ...]:
+    """Give the cells that a turn made, its answer included; those that the user has edited since are the user's."""
+    found = []
+    for cell in _cells_below(hello):
+        ours, source = mark(cell), text_of(cell.get("source", ""))
+        made = ours.get("turn") == turn and ours.get("role") != "prompt"
+        if made and ours.get("sha256", digest(source)) == digest(source):
+            found.append(str(cell.get("id")))
+    return tuple(found)
 
 
 @contextlib.contextmanager

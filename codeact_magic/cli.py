@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from . import __version__
 from .errors import CodeactError, ConfigError
 from .events import (
     CellFinished,
@@ -37,12 +38,14 @@ ANSWERED, FAILED, USAGE, STOPPED = 0, 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; give its exit status."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    parser, run = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        run.error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.timeout is not None and not options.timeout > 0:
-        parser.error("--timeout must be a number of seconds above 0")
+        run.error("--timeout must be a number of seconds above 0")
     if options.prompt is not None and not options.prompt.strip():
-        parser.error("--prompt is empty")
+        run.error("--prompt is empty")
     from rich.console import Console  # noqa: PLC0415 - --help must be quick
 
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no umlauts shows question marks
@@ -67,8 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return STOPPED
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """Give the parser, and that of ``run``, whose usage says more in an error."""
     parser = argparse.ArgumentParser(prog="codeact", description="An agent that lives in your notebook's kernel.")
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser(
         "run",
@@ -81,9 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-o", "--output", type=Path, metavar="OUT.ipynb", help="where to write (default: IN.ipynb itself)")
     run.add_argument("--prompt", help="append a %%%%agent cell with this prompt")
     run.add_argument("--model", help="the model's name, or recorded[:NOTEBOOK]")
+    run.add_argument("--base-url", metavar="U", help="an OpenAI-compatible endpoint")
+    run.add_argument("--max-steps", type=int, metavar="N", help="replies that a turn may take")
     run.add_argument("--timeout", type=float, metavar="S", help="seconds that a generated cell may take")
     run.add_argument("--again", action="store_true", help="ask answered prompts again")
-    return parser
+    return parser, run
 
 
 async def _run(options: argparse.Namespace, console: "Console") -> int:
@@ -95,6 +102,8 @@ async def _run(options: argparse.Namespace, console: "Console") -> int:
     source: Path = options.notebook
     target: Path = options.output or source
     nb = nbformat.v4.new_notebook() if options.prompt and not source.exists() else read_notebook(source)
+    if target.suffix != ".ipynb":
+        raise ConfigError(f"{target} is no name for a notebook: it must end in .ipynb.")
     if target.is_dir():
         raise ConfigError(f"{target} is a folder, not a notebook.")
     if not target.parent.is_dir():
@@ -104,7 +113,13 @@ async def _run(options: argparse.Namespace, console: "Console") -> int:
         raise ConfigError(f"The folder {target.resolve().parent} cannot be written to.")
     if options.prompt:
         with_prompt(nb, options.prompt)
-    given: dict[str, Any] = {"model": _model(options.model), "timeout": options.timeout, "again": options.again or None}
+    given: dict[str, Any] = {
+        "model": _model(options.model),
+        "base_url": options.base_url,
+        "max_steps": options.max_steps,
+        "timeout": options.timeout,
+        "again": options.again or None,
+    }
     progress = Progress(console)
     client = AgentClient(
         nb,
@@ -130,6 +145,9 @@ async def _run(options: argparse.Namespace, console: "Console") -> int:
     if client.stopping:
         console.print(f"[yellow]Stopped.[/] {target} is saved as far as it came.")
         return STOPPED
+    if client.kept:
+        prompts = "prompt was" if client.kept == 1 else "prompts were"
+        console.print(f"{client.kept} answered {prompts} not asked again; --again asks.", style="dim")
     console.print(f"Saved {target}.", style="dim")
     return ANSWERED if all(outcome.reason == "answered" for outcome in client.outcomes) else FAILED
 
@@ -215,7 +233,9 @@ class Progress:
         cell = self._turn.cell(event.cell)
         if cell is None:
             return ""
-        mark = "[green]✓[/]" if event.status == "ok" else f"[red]✗ {event.status}[/]"
+        error = next((output for output in cell.published if output["output_type"] == "error"), None)
+        said = plain(f"{error.get('ename')}: {error.get('evalue')}") if error else event.status
+        mark = "[green]✓[/]" if event.status == "ok" else f"[red]✗ {escape(_line(said, 100))}[/]"
         count = f"\\[{cell.execution_count}]"
         return f"  {count} {mark} {escape(_line(cell.code, 90))} [dim]{event.seconds:.1f} s[/]"
 

@@ -65,6 +65,7 @@ def _events(agent: "Agent") -> list[Event]:
 def _status(agent: "Agent", _: list[str]) -> str:
     settings = agent.settings()
     turns = turns_of(_events(agent))
+    said = "1 turn" if len(turns) == 1 else f"{len(turns)} turns"
     recorded = settings.model.startswith("recorded")
     key = "set" if os.environ.get("OPENAI_API_KEY") else "not set"
     rows = {
@@ -74,7 +75,7 @@ def _status(agent: "Agent", _: list[str]) -> str:
         "limits": f"{settings.max_steps} steps a turn"
         + (f", {settings.max_tokens:,} tokens" if settings.max_tokens else "")
         + (f", {settings.timeout:g} s a cell" if settings.timeout else ""),
-        "thread": f"{agent.session.thread if agent.session else 'none yet'}, {len(turns)} turns",
+        "thread": f"{agent.session.thread if agent.session else 'none yet'}, {said}",
     }
     if turns:
         rows["last turn"] = summary(turn_from(turns[-1]))

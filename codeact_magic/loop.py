@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from .conversation import Conversation
-from .errors import ModelUnavailable
+from .errors import ExecutorError, ModelUnavailable
 from .events import (
     CellFinished,
     CellOutput,
@@ -92,7 +92,7 @@ async def run_turn(
         async with aclosing(_reply(model, conversation.messages(system), limits)) as events:
             async for event in events:
                 yield (event := record(event))
-        assert isinstance(event, ReplyFinished)
+        assert isinstance(event, ReplyFinished), "_reply ends with a whole reply or raises"
         spent += event.usage
         reply = parse(event.text)
         if event.text.strip() and not (reply.blocks or reply.unclosed or event.cut):
@@ -106,7 +106,8 @@ async def run_turn(
                     yield record(event)
                     if isinstance(event, CellOutput) and event.output["output_type"] == "error":
                         error = plain(f"{event.output.get('ename')}: {event.output.get('evalue')}")
-            assert isinstance(event, CellFinished)
+            if not isinstance(event, CellFinished):
+                raise ExecutorError("The executor ended a cell without a CellDone; see Executor.execute in ports.py.")
             if event.status == "stopped":
                 yield end("stopped")
                 return
@@ -177,5 +178,5 @@ def _limit_met(limits: Limits, step: int, spent: Usage, empty: int, failures: Co
     if limits.max_tokens is not None and spent.total >= limits.max_tokens:
         return f"{spent.total:,} tokens are used, of {limits.max_tokens:,} (max_tokens)"
     if step >= limits.max_steps:
-        return f"{step} steps are taken (max_steps)"
+        return f"{step} step{'s are' if step > 1 else ' is'} taken (max_steps)"
     return ""

@@ -14,6 +14,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from traitlets import TraitError
 
 from .config import CodeAct
 
@@ -31,7 +32,11 @@ class AgentMagics(Magics):  # type: ignore[misc]
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
-        self.config_of_shell = CodeAct(parent=shell)
+        try:
+            self.config_of_shell = CodeAct(parent=shell)
+        except TraitError as error:
+            print(f"The configuration of CodeAct is passed over: {error}", file=sys.stderr)  # noqa: T201
+            self.config_of_shell = CodeAct()
         self._agent: Agent | None = None
 
     @property
@@ -70,7 +75,8 @@ class AgentMagics(Magics):  # type: ignore[misc]
         options = self._options(line)
         words = options.pop("words")
         if cell is not None:
-            await self.agent_of_shell.ask("\n".join(filter(str.strip, (" ".join(words), cell))), options, root=root)
+            prompt = "\n".join(filter(str.strip, (" ".join(words), cell))).strip()
+            await self.agent_of_shell.ask(prompt, options, root=root)
         elif words[:1] == ["continue"]:
             await self.agent_of_shell.go_on(options, root=root)
         else:
@@ -104,8 +110,12 @@ class AgentMagics(Magics):  # type: ignore[misc]
             self._agent.close()
 
     def _options(self, line: str) -> dict[str, Any]:
+        if line.strip() in ("-h", "--help"):
+            line = "help"
         try:
             return dict(vars(parse_argstring(self.agent_magic, line)))
+        except UsageError as error:
+            raise UsageError(f"{error} (`%agent help` lists the options)") from None
         except ValueError as error:  # an apostrophe is an open quotation to the splitter
             raise UsageError(f"Cannot read the options ({error}): write the prompt below the %%agent line.") from None
 

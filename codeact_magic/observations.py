@@ -1,5 +1,7 @@
 """What the model is told of a cell that ran: its outputs as message parts, within a cap."""
 
+import base64
+import re
 from collections.abc import Sequence
 
 from .events import CellFinished, Changes, Output
@@ -14,6 +16,7 @@ IMAGES = 6
 _IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 _TEXT_TYPES = ("text/plain", "text/markdown", "text/latex", "application/json")
 _IMAGE_BYTES = 5_000_000  # of base64: endpoints refuse larger pictures
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _TRACEBACK = 6_000
 
 
@@ -55,12 +58,24 @@ def _said(output: Output) -> tuple[str, ImagePart | None]:
     for mime in _IMAGE_TYPES:
         if mime in data:
             picture = "".join(text_of(data[mime]).split())
+            if not _is_picture(picture):
+                return f"{text}\n(a picture that cannot be read)", None
             if len(picture) <= _IMAGE_BYTES:
                 return text, ImagePart(mime, picture)
             return f"{text}\n(a picture of {len(picture) * 3 // 4:,} bytes, too large to be shown to you)", None
     if not text and data:
         text = f"(shown to the user as {', '.join(sorted(data))})"
     return plain(text), None
+
+
+def _is_picture(encoded: str) -> bool:
+    """Say whether base64 data begins as a picture does: an endpoint refuses all else, and with it the whole thread."""
+    try:
+        head = base64.b64decode(encoded[:24], validate=True)
+    except ValueError:
+        return False
+    known = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
+    return head.startswith(known) and _BASE64.fullmatch(encoded) is not None
 
 
 def _status(end: CellFinished | None) -> str:

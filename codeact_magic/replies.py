@@ -88,6 +88,19 @@ def parse(text: str) -> Reply:
     return parser.close()
 
 
+def narration(text: str) -> list[str]:
+    """Give a reply's text before each block that runs, and last the text behind them all."""
+    texts = [""]
+    reply = parse(text)
+    blocks = {id(block) for block in reply.blocks}
+    for part in reply.parts:
+        if isinstance(part, Narration):
+            texts[-1] = f"{texts[-1]}\n{part.text}".strip()
+        elif id(part) in blocks:
+            texts.append("")
+    return texts
+
+
 class ReplyParser:
     """Parses a reply piece by piece. ``reply`` is readable at any time; ``close`` gives the final one."""
 

@@ -22,7 +22,7 @@ from .events import (
     Usage,
 )
 from .outputs import fold
-from .replies import Narration, ReplyParser
+from .replies import ReplyParser, narration
 
 
 @dataclass(slots=True)
@@ -47,11 +47,26 @@ class Cell:
 
 @dataclass(slots=True)
 class Step:
-    """One reply and the cells that it led to."""
+    """One reply and the cells that it led to; ``said`` holds its text before each cell, and last that behind them."""
 
-    narration: str = ""
+    said: list[str] = field(default_factory=lambda: [""])
     cells: list[Cell] = field(default_factory=list)
     text: str = ""
+
+    @property
+    def narration(self) -> str:
+        """All that the model said beside its code."""
+        return "\n\n".join(filter(None, self.said))
+
+    @property
+    def parts(self) -> list["str | Cell"]:
+        """Text and cells in their order; what follows a cell that failed was never reached."""
+        parts: list[str | Cell] = []
+        for place, text in enumerate(self.said):
+            reached = place <= len(self.cells) and all(cell.status != "error" for cell in self.cells[:place])
+            parts.append(text if reached else "")
+            parts.extend(self.cells[place : place + 1])
+        return [part for part in parts if part]
 
 
 @dataclass(slots=True)
@@ -103,15 +118,12 @@ class Turn:
                 self.reason, self.answer, self.detail = event.reason, event.answer, event.detail
                 self.seconds = event.seconds
                 if event.answer and self.steps:
-                    self.steps[-1].narration = ""  # the answer is its last reply
+                    self.steps[-1].said = [""]  # the answer is its last reply
             case _:
                 self._celled(event)
 
     def _replied(self, event: ReplyFinished) -> None:
-        parser = ReplyParser()
-        parser.feed(event.text)
-        narrated = [part.text.strip("\n") for part in parser.close().parts if isinstance(part, Narration)]
-        self.steps.append(Step("\n\n".join(narrated).strip(), text=event.text))
+        self.steps.append(Step(narration(event.text), text=event.text))
         self.usage += event.usage
         self.model = event.model or self.model
         self.parser, self.notice = None, ""

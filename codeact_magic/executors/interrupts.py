@@ -37,8 +37,14 @@ class Interrupts:
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         if threading.current_thread() is threading.main_thread():
-            self._old = signal.signal(signal.SIGINT, self._handle)
+            self._old = signal.getsignal(signal.SIGINT)
+            self.install()
         return self
+
+    def install(self) -> None:
+        """Take SIGINT, again where a cell has set a handler of its own."""
+        if self._old is not None:
+            signal.signal(signal.SIGINT, self._handle)
 
     def __exit__(self, *_: object) -> None:
         if self._old is not None:

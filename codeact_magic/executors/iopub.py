@@ -8,6 +8,7 @@ the rest goes to the prompt cell.
 
 import contextlib
 import json
+import os
 import sys
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ class KernelOutputs:
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._kernel = shell.kernel
+        self._pid = os.getpid()
         self._session = shell.kernel.session
         self._send = self._session.send
         self._session.send = self._sent
@@ -159,6 +161,8 @@ class KernelOutputs:
             owner = msg_or_type.get("parent_header") or {}
         else:
             owner = extract_header(parent) if parent else {}
+        if os.getpid() != self._pid:
+            return self._sent_by_child(stream, msg_or_type, content, parent, ident, buffers)
         found = self._cells.get(owner.get("msg_id", ""))
         if found is None:
             return self._send(
@@ -170,6 +174,17 @@ class KernelOutputs:
         if self._routed(message, *found):
             return self._send(stream, message, ident=ident, buffers=buffers, track=track)
         return message
+
+    def _sent_by_child(self, stream: Any, msg_or_type: Any, content: Any, parent: Any, ident: Any, buffers: Any) -> Any:
+        """Let a forked child's text go the way of all child processes: the pipe that the parent reads."""
+        message = msg_or_type
+        if not isinstance(message, dict):
+            message = self._session.msg(msg_or_type, content=content, parent=parent)
+        if message["msg_type"] == "stream":
+            target = 2 if message["content"].get("name") == "stderr" else 1
+            os.write(target, str(message["content"].get("text", "")).encode(errors="replace"))
+            return message
+        return self._send(stream, message, ident=ident, buffers=buffers)
 
     def _routed(self, message: dict[str, Any], sink: Sink, route: Route) -> bool:
         """Hand a message of a generated cell to its sink; say whether it also goes out, and adapt it if so."""

@@ -110,13 +110,16 @@ class LiveExecutor:
         yield CellBegan(execution_count=count, message=message)
         with contextlib.ExitStack() as stack:
             interrupts = self._interrupts or stack.enter_context(self.interruptible(lambda: None))
-            before, hits = namespace.snapshot(self._names()), interrupts.hits
+            interrupts.install()
+            before = namespace.snapshot(self._names())
             sink = Sink(cell, secrets_in(), self._watch)
             succeeded = False
             with self._source.capture(sink, code, message, count), self._guarded():
                 watchdog = stack.enter_context(Watchdog(self._limit, interrupts))
                 transformed, awaited = self._prepared(code)
-                if awaited:
+                if interrupts.hits:
+                    pass  # it came between the reply and the cell, which does not run
+                elif awaited:
                     self._task = asyncio.ensure_future(self._run_async(code, transformed, cell))
                     async with contextlib.aclosing(self._followed(self._task, sink)) as outputs:
                         async for output in outputs:
@@ -124,11 +127,12 @@ class LiveExecutor:
                     succeeded = self._succeeded(self._task)
                 else:
                     succeeded = self._run(code, cell)
+            interrupts.install()
         for output in sink.drain():
             yield output
         own = self._names()
         self._told = namespace.snapshot(own)
-        if interrupts.hits > hits:
+        if interrupts.hits:
             yield CellDone(status="stopped", changes=namespace.changes(before, own))
         elif watchdog.fired:
             detail = f"It ran longer than the limit of {self._limit:g} s; the kernel and its names are kept."

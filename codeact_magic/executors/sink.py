@@ -179,7 +179,9 @@ def _trimmed(output: Output) -> Output:
         lines = [bounded(valid(text_of(line)), MAX_TEXT // 20) for line in output.get("traceback") or []]
         return {**output, "evalue": evalue, "traceback": lines[:50] + lines[50:][-50:]}
     data = {
-        mime: bounded(valid(value), MAX_TEXT) if isinstance(value, str) and mime.startswith("text/") else value
+        str(mime): bounded(valid(value), MAX_TEXT)
+        if isinstance(value, str) and str(mime).startswith("text/")
+        else value
         for mime, value in (output.get("data") or {}).items()
     }
     return {**output, "data": data}

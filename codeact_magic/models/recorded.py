@@ -16,6 +16,7 @@ from ..events import Event, ReplyFinished, Usage
 from ..ports import ImagePart, Message, ReplyEnd, TextPart
 from ..record import cells_of, records_in
 
+_ERROR = re.compile(r"\w*(?:Error|Exception|Interrupt)\b")
 _PIECE = 24  # characters of one streamed piece
 _VARYING = (
     (re.compile(r"(?ms)^(?:-{10,}\n)?([\w.]+) +Traceback \(most recent call last\)\n.*?^(?=\1:|\1$)"), ""),
@@ -91,7 +92,10 @@ class RecordedModel:
                 return reply
             best = max(best, (place, difference), key=lambda found: found[0])
         if best[0] < 0:
-            raise RecordError(f"The record in {self._path.name} ends here: it holds no reply to request {len(asked)}.")
+            raise RecordError(
+                f"The record in {self._path.name} ends here: it holds no reply to request {len(asked)}. "
+                "A recording answers its own prompts, in their order."
+            )
         raise RecordError(f"The run departs from the record in {self._path.name}: {best[1]}")
 
 
@@ -104,7 +108,7 @@ def _difference(known: Sequence[Message], asked: Sequence[Message]) -> tuple[int
             told = _first_difference(_lines(old, kind), _lines(new, kind), ordered=kind != "observation")
             if told:
                 what = {"prompt": "the prompt", "reply": "the reply", "observation": "an output"}[kind]
-                return place, f"{what} (message {place + 1}) has {told}"
+                return place, f"{what} (message {place + 1}) has {told}{_cause(old, new, kind)}"
         pictures = [sum(isinstance(part, ImagePart) for part in message.parts) for message in (old, new)]
         if pictures[0] != pictures[1]:
             return place, f"an output (message {place + 1}) has {pictures[1]} pictures, recorded are {pictures[0]}."
@@ -128,6 +132,14 @@ def _first_difference(old: list[str], new: list[str], *, ordered: bool) -> str:
         if was != now:
             return f"{_quoted(now)} in line {number}, recorded is {_quoted(was)}."
     return ""
+
+
+def _cause(old: Message, new: Message, kind: str) -> str:
+    """Name the error that only this run met, or what a recording can do."""
+    if kind == "prompt":
+        return " A recording answers its own prompts, in their order."
+    errors = [line for line in _lines(new, kind) if _ERROR.match(line) and line not in _lines(old, kind)]
+    return f" This run met {errors[-1][:200]!r}." if errors else ""
 
 
 def _quoted(line: str | None) -> str:

@@ -4,12 +4,14 @@ It owns the document: it answers the kernel's opening, inserts cells, keeps the 
 and saves the file after every cell.
 """
 
+import asyncio
 import contextlib
 import glob
 import os
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,9 +36,10 @@ from ..events import (
 )
 from ..outputs import fold
 from ..record import ANSWER, CELL, KEY, NARRATION, PROMPT, digest, mark, record_from
-from ..replies import Block, parse
+from ..replies import narration
 from .protocol import TARGET, Hello, event_in, hello_data
 
+_PATIENCE = 10  # interrupts, one a second, before a kernel that does not stop is ended
 _STALE = 60.0  # seconds; a younger file may be another run's
 LOAD = "%load_ext codeact_magic"
 Observe = Callable[[Event], None]
@@ -49,7 +52,9 @@ def read_notebook(path: Path) -> NotebookNode:
         ConfigError: there is none at ``path``, or it cannot be read.
     """
     try:
-        nb = nbformat.read(path, as_version=4)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # missing and repeated ids are mended below
+            nb = nbformat.reads(path.read_text(encoding="utf-8-sig"), as_version=4)
     except FileNotFoundError:
         raise ConfigError(f"There is no notebook {path}.") from None
     except OSError as error:
@@ -105,9 +110,13 @@ def _umask() -> int:
 
 def with_prompt(nb: NotebookNode, prompt: str) -> None:
     """Append a ``%%agent`` cell, and a cell that loads the extension where none does."""
-    if not any(LOAD in cell.source for cell in nb.cells if cell.cell_type == "code"):
+    lines = [line.strip() for cell in nb.cells if cell.cell_type == "code" for line in cell.source.splitlines()]
+    if LOAD not in lines:
         nb.cells.append(nbformat.v4.new_code_cell(LOAD))
-    nb.cells.append(nbformat.v4.new_code_cell(f"%%agent\n{prompt}"))
+    source = f"%%agent\n{prompt}"
+    if not nb.cells or nb.cells[-1].source != source:  # asked before, without an answer
+        nb.cells.append(nbformat.v4.new_code_cell(source))
+    nb.metadata.setdefault("kernelspec", {"name": "python3", "display_name": "Python 3", "language": "python"})
 
 
 class AgentClient(NotebookClient):  # type: ignore[misc]
@@ -131,6 +140,8 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         options: Mapping[str, Any],
     ) -> None:
         super().__init__(nb, resources={"metadata": {"path": str(document.parent)}}, record_timing=False)
+        self.timeout_func = _limit
+        self.interrupt_on_timeout = True
         self._document = document
         self._save = save
         self._observe = observe
@@ -145,7 +156,9 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         self._narration: list[str] = []  # of the reply that is worked off: before each block, and behind the last
         self._seen: dict[str, list[Output]] = {}  # outputs of generated cells when they had ended
         self._stopping = False
+        self._replaced: set[str] = set()  # the old turn's cells, until a reply has come
         self.outcomes: list[TurnFinished] = []
+        self.kept = 0  # answered prompts that were not asked again
 
     @property
     def stopping(self) -> bool:
@@ -162,12 +175,10 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         await self._start()
         try:
             await self._learn()
-            index = 0
-            while index < len(self.nb.cells):
-                cell = self.nb.cells[index]
-                if cell.id not in self._made:
-                    await self._execute(cell, index)
-                index = self._index(cell.id, default=index) + 1
+            done: set[str] = set()
+            while not self._stopping and (cell := self._next(done)) is not None:
+                done.add(cell.id)
+                await self._execute(cell, self._index(cell.id, default=0))
             self.set_widgets_metadata()
         except DeadKernelError:
             self._close_record("the kernel died in mid-turn")
@@ -196,11 +207,18 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         """Interrupt the kernel: the running cell and its turn end. A second call ends the kernel."""
         if self.km is None:
             return
-        if self._stopping:
-            await ensure_async(self.km.shutdown_kernel(now=True))
-        else:
-            self._stopping = True
+        seconds, self._stopping = (0 if self._stopping else _PATIENCE), True
+        for _ in range(seconds):  # an interrupt that meets the kernel between two cells is lost
+            if self.km is None or not self.km.has_kernel:
+                return
             await ensure_async(self.km.interrupt_kernel())
+            await asyncio.sleep(1)
+        if self.km is not None and self.km.has_kernel:
+            await ensure_async(self.km.shutdown_kernel(now=True))
+
+    def _next(self, done: set[str]) -> NotebookNode | None:
+        """Give the first cell that was neither run nor made in this run; cells come and go meanwhile."""
+        return next((cell for cell in self.nb.cells if cell.id not in done | self._made), None)
 
     async def _ended(self) -> None:
         with contextlib.suppress(Exception):  # a kernel that is gone cannot be cleaned up twice
@@ -277,9 +295,10 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         if data.get("owner") != self._owner:
             return
         if data.get("type") == "begin":
-            replaced = set(data.get("replace") or ())
-            self.nb.cells = [cell for cell in self.nb.cells if cell.id not in replaced]
+            self._replaced = set(data.get("replace") or ())
             self._turn, self._narration = [], []
+        elif data.get("type") == "kept":
+            self.kept += 1
         elif data.get("type") == "event":
             self._apply(event_in(data))
 
@@ -287,7 +306,8 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         self._turn.append(event)
         match event:
             case ReplyFinished():
-                self._narration = _narration(event.text)
+                self._replace()
+                self._narration = narration(event.text)
             case CellProposed():
                 self._narrate()
                 self._insert(nbformat.v4.new_code_cell(event.code, id=event.cell), CELL, step=event.step)
@@ -311,11 +331,17 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
     def _insert(self, cell: NotebookNode, role: str, **metadata: Any) -> None:
         start = next(event for event in self._turn if isinstance(event, TurnStarted))
         cell.metadata[KEY] = {"role": role, "turn": start.turn, "thread": start.thread, **metadata}
-        if role == CELL:
-            cell.metadata[KEY]["sha256"] = digest(cell.source)
+        cell.metadata[KEY]["sha256"] = digest(cell.source)
         self.nb.cells.insert(self._index(self._last, default=len(self.nb.cells) - 1) + 1, cell)
         self._made.add(cell.id)
         self._last = cell.id
+
+    def _replace(self) -> None:
+        """Remove the old turn's cells, now that a reply has come: a turn that fails before leaves them as they are."""
+        here = self._index(self._prompt.id, default=-1) if self._prompt else -1
+        keep = [cell for place, cell in enumerate(self.nb.cells) if place <= here or cell.id not in self._replaced]
+        self.nb.cells = keep
+        self._replaced = set()
 
     def _narrate(self) -> None:
         if self._narration and (text := self._narration.pop(0)):
@@ -328,12 +354,14 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         cell = self.nb.cells[index]
         cell.outputs = _folded(cell)
         self._seen[cell.id] = [dict(output) for output in cell.outputs]
-        cell.metadata[KEY]["status"] = event.status
+        cell.metadata[KEY] |= {"status": event.status, "seconds": event.seconds}
+        for output in cell.outputs:
+            self._observe(CellOutput(cell=cell.id, output=output))
         if event.status != "ok":  # the next run goes past it, as this one did
             cell.metadata["tags"] = ["raises-exception"]
 
     def _keep_record(self) -> None:
-        if self._prompt is not None:
+        if self._prompt is not None and not self._replaced:
             record = record_from(self._with_changed_outputs(), outputs=True)
             self._prompt.metadata[KEY] = nbformat.from_dict({"role": PROMPT, "record": record})
             self._save()
@@ -356,12 +384,8 @@ def _folded(cell: NotebookNode) -> list[NotebookNode]:
     return [nbformat.from_dict(output) for output in fold(cell.outputs)]
 
 
-def _narration(reply: str) -> list[str]:
-    """Give a reply's text before each of its blocks, and behind the last; nothing if it has no block."""
-    texts = [""]
-    for part in parse(reply).parts:
-        if isinstance(part, Block):
-            texts.append("")
-        else:
-            texts[-1] = f"{texts[-1]}\n{part.text}".strip()
-    return texts if len(texts) > 1 else []
+def _limit(cell: NotebookNode) -> float | None:
+    """Give a cell that ran into its time limit the same time again; all others have all the time."""
+    ours = mark(cell)
+    seconds = ours.get("seconds")
+    return max(1.0, seconds) if ours.get("status") == "timeout" and isinstance(seconds, int | float) else None

@@ -114,7 +114,13 @@ class InlineNotebook:
     def _paint(self, *, final: bool) -> int:
         """Publish the display; give its size in characters."""
         with self._lock:
-            bundle = self._bundle(final=final)
+            try:
+                bundle = self._bundle(final=final)
+            except Exception as error:  # noqa: BLE001 - whatever a cell has shown, the record and the painter live on
+                line = f"{summary(self._turn)} (the display failed: {type(error).__name__})"
+                bundle = {"text/plain": line, "text/markdown": line}
+                if final and self._record:
+                    bundle[MIME] = self._record()
         self._publish("update_display_data", _message(bundle, self._display))
         return sum(len(value) for value in bundle.values() if isinstance(value, str))
 

@@ -1,6 +1,7 @@
 """The messages between a kernel and the client that owns the document, over one comm per turn.
 
-Kernel to client: the comm's opening (``Opening``), then ``event`` messages with sequence numbers. Client to kernel:
+Kernel to client: the comm's opening (``Opening``), then ``kept``, or ``begin`` and ``event`` messages with sequence
+numbers. Client to kernel:
 ``hello`` in answer to the opening, ``ack`` for every inserted cell, ``stop``. All is JSON.
 """
 
@@ -64,6 +65,11 @@ def event_data(event: Event, *, seq: int, owner: str) -> dict[str, Any]:
 def begin_data(begin: Begin, *, owner: str) -> dict[str, Any]:
     """Give the message that begins a turn which is asked."""
     return {"type": "begin", "owner": owner, "replace": list(begin.replace)}
+
+
+def kept_data(*, owner: str) -> dict[str, Any]:
+    """Give the message that says that the prompt is answered already and not asked."""
+    return {"type": "kept", "owner": owner}
 
 
 def event_in(data: Mapping[str, Any]) -> Event:

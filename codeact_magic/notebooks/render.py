@@ -14,6 +14,7 @@ from ..outputs import bounded, plain, text_of
 from ..turns import Cell, Step, Turn, summary
 
 _SHOWN = 20_000  # characters of one text in the prompt cell; the record keeps the rest
+_COLOURED = 5_000  # characters of code; the lexer is slow on long texts
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 _STATUS = {
     "error": "failed",
@@ -64,7 +65,7 @@ def markdown_html(text: str) -> str:
 
 def code_html(code: str) -> str:
     """Render code in colours that follow the frontend's theme."""
-    if len(code) > _SHOWN:  # the lexer is slow on what nobody reads
+    if len(code) > _COLOURED:
         return f'<pre class="ca-code">{html.escape(bounded(code, _SHOWN))}</pre>'
     pieces = []
     for kind, value in _lexer().get_tokens(code):
@@ -133,19 +134,20 @@ def _escaped(text: Any) -> str:
 
 def step_html(step: Step) -> str:
     """Render a step: what the model said, then its cells."""
-    said = markdown_html(step.narration) if step.narration else ""
-    return f'<div class="ca-step">{said}{"".join(map(cell_html, step.cells))}</div>' if said or step.cells else ""
+    parts = [markdown_html(part) if isinstance(part, str) else cell_html(part) for part in step.parts]
+    return f'<div class="ca-step">{"".join(parts)}</div>' if parts else ""
 
 
 def turn_markdown(turn: Turn) -> str:
     """Give the whole turn as Markdown, for exports and for frontends that show no HTML."""
     parts = []
     for step in turn.steps:
-        if step.narration:
-            parts.append(step.narration)
-        for cell in step.cells:
-            parts.append(fenced(cell.code, "python"))
-            parts.extend(filter(None, map(_output_markdown, cell.outputs)))
+        for part in step.parts:
+            if isinstance(part, str):
+                parts.append(part)
+            else:
+                parts.append(fenced(part.code, "python"))
+                parts.extend(filter(None, map(_output_markdown, part.outputs)))
     if turn.answer:
         parts.append(turn.answer)
     parts.append(f"*{summary(turn)}*")
@@ -186,10 +188,12 @@ def turn_text(turn: Turn) -> str:
     """Give the whole turn as plain text."""
     parts = []
     for step in turn.steps:
-        parts.append(step.narration)
-        for cell in step.cells:
-            count = cell.execution_count if cell.execution_count is not None else " "
-            parts.append(f"In [{count}]:\n{cell.code}")
-            parts.extend(map(output_text, cell.outputs))
+        for part in step.parts:
+            if isinstance(part, str):
+                parts.append(part)
+            else:
+                count = part.execution_count if part.execution_count is not None else " "
+                parts.append(f"In [{count}]:\n{part.code}")
+                parts.extend(map(output_text, part.outputs))
     parts += [turn.answer, summary(turn)]
     return "\n\n".join(part for part in parts if part)

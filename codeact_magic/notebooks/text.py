@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 from ..events import (
+    CellFinished,
     CellProposed,
     CellStarted,
     Event,
@@ -13,7 +14,7 @@ from ..events import (
     ReplyFinished,
     TurnFinished,
 )
-from ..replies import Narration, ReplyParser
+from ..replies import Narration, ReplyParser, narration
 from ..turns import Turn, summary
 
 
@@ -29,6 +30,7 @@ class TextNotebook:
         self._turn = Turn()
         self._parser = ReplyParser()
         self._printed = 0
+        self._said: list[str] = []  # of the reply, behind each of its blocks
         self._codes: dict[str, str] = {}
 
     @property
@@ -42,11 +44,10 @@ class TextNotebook:
         match event:
             case ReplyDelta():
                 self._parser.feed(event.text)
-                self._narrate(_narration(self._parser))
+                self._narrate(_before_blocks(self._parser))
             case ReplyFinished():
-                self._parser.close()
-                said = _narration(self._parser).rstrip()
-                self._narrate(said + "\n" if said else "")
+                first, *self._said = narration(event.text)
+                self._narrate(first + "\n" if first else "")
                 self._parser, self._printed = ReplyParser(), 0
             case ReplyDiscarded() | ModelRetried():
                 self._print(f"\n[{self._turn.notice}]\n")
@@ -55,6 +56,11 @@ class TextNotebook:
                 self._codes[event.cell] = event.code
             case CellStarted():
                 self._print(self._cell(event))
+            case CellFinished():
+                if event.detail:
+                    self._print(f"\n[{event.detail}]\n")
+                if event.status == "ok" and self._said and (text := self._said.pop(0)):
+                    self._print(f"\n{text}\n")
             case TurnFinished():
                 self._print(f"\n[{summary(self._turn)}]\n")
             case _:
@@ -66,8 +72,10 @@ class TextNotebook:
         return f"\n{prompt}{self._colour(self._codes.pop(event.cell, '')).rstrip().replace(chr(10), chr(10) + dots)}\n"
 
     def _narrate(self, text: str) -> None:
+        """Print what is new of a reply's first text, apart from the outputs above it."""
         if len(text) > self._printed:
-            self._print(text[self._printed :])
+            apart = "\n" if not self._printed and self._turn.cells else ""
+            self._print(apart + text[self._printed :])
             self._printed = len(text)
 
     def _print(self, text: str) -> None:
@@ -75,6 +83,7 @@ class TextNotebook:
         sys.stdout.flush()
 
 
-def _narration(parser: ReplyParser) -> str:
-    """Give the text outside blocks; a line is known to be one when it has ended."""
-    return "".join(part.text for part in parser.reply.parts if isinstance(part, Narration))
+def _before_blocks(parser: ReplyParser) -> str:
+    """Give the text before the first block; a line is known to be text when it has ended."""
+    parts = parser.reply.parts
+    return parts[0].text if parts and isinstance(parts[0], Narration) else ""

@@ -454,7 +454,7 @@ def test_commands_show_the_state(live: Kernel) -> None:
     assert "model  other" in live.run("%agent model other").text
     assert "model  other" in live.run("%agent model").text
     live.run("%agent model gpt-5.5")
-    assert "1 turns" in live.run("%agent").text
+    assert "1 turn" in live.run("%agent").text
     assert "new thread" in live.run("%agent reset").text
     assert "No turn yet" in live.run("%agent history").text
 

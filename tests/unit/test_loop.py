@@ -216,7 +216,7 @@ async def test_a_limit_is_told_with_the_next_prompt() -> None:
     await asked(it)
     await asked(it, "Go on.")
     assert text_of_message(prompts_of(it)[1][-1]) == (
-        "Your previous turn reached a limit: 1 steps are taken (max_steps)\nGo on."
+        "Your previous turn reached a limit: 1 step is taken (max_steps)\nGo on."
     )
 
 

@@ -1,5 +1,7 @@
 """The model is told what a cell did: how it ended, its outputs, its pictures, its names."""
 
+from typing import Any
+
 import pytest
 
 from codeact_magic.events import CellFinished, Changes, Output, Status
@@ -98,10 +100,20 @@ def test_a_picture_is_never_text() -> None:
     assert PIXEL not in told(display({"image/png": PIXEL, "text/plain": "<Figure>"}))
 
 
+BARE = PIXEL.rstrip("=")
+
+
+@pytest.mark.parametrize("data", ["AAAA", "not base64!", "", PIXEL + "<script>", ["a", 3]])
+def test_what_is_no_picture_is_not_sent_as_one(data: Any) -> None:
+    parts = observed(1, "[1]", [display({"image/png": data, "text/plain": "<Figure>"})], OK)
+    assert pictures(parts) == []
+    assert "(a picture that cannot be read)" in told(display({"image/png": data}))
+
+
 def test_only_the_last_pictures_are_sent() -> None:
-    outputs = [display({"image/png": f"{PIXEL}{number}"}) for number in range(IMAGES + 2)]
+    outputs = [display({"image/png": f"{BARE}{number}"}) for number in range(IMAGES + 2)]
     parts = observed(1, "[1]", outputs, OK)
-    assert [part.data for part in pictures(parts)] == [f"{PIXEL}{number}" for number in range(2, IMAGES + 2)]
+    assert [part.data for part in pictures(parts)] == [f"{BARE}{number}" for number in range(2, IMAGES + 2)]
 
 
 def test_that_pictures_are_left_out_is_said() -> None:
@@ -111,10 +123,10 @@ def test_that_pictures_are_left_out_is_said() -> None:
 
 
 def test_a_picture_that_is_too_large_is_not_sent() -> None:
-    parts = observed(1, "[1]", [display({"image/png": "A" * 6_000_000})], OK)
+    parts = observed(1, "[1]", [display({"image/png": BARE + "A" * (6_000_000 - len(BARE))})], OK)
     assert pictures(parts) == []
     assert "(a picture of 4,500,000 bytes, too large to be shown to you)" in told(
-        display({"image/png": "A" * 6_000_000})
+        display({"image/png": BARE + "A" * (6_000_000 - len(BARE))})
     )
 
 

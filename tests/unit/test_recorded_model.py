@@ -100,7 +100,7 @@ SAME: dict[str, tuple[Output, Output]] = {
     "cells in tracebacks": (failure(traceback=["Cell In[3], line 1"]), failure(traceback=["Cell In[9], line 1"])),
     "ipykernel files": (failure(traceback=["/tmp/ipykernel_12/1.py"]), failure(traceback=["/tmp/ipykernel_9/1.py"])),
     "blanks at the ends of lines": (stream("a  \nb"), stream("a\nb")),
-    "bytes of pictures": (display({"image/png": PIXEL}), display({"image/png": "AAAA"})),
+    "bytes of pictures": (display({"image/png": PIXEL}), display({"image/png": PIXEL.rstrip("=") + "AAAA"})),
     "colours": (stream("\x1b[31mred\x1b[0m"), stream("red")),
 }
 
@@ -155,6 +155,7 @@ async def test_another_prompt_is_named(path: Path) -> None:
     assert await replayed(path, prompt="Another.") == (
         "The run departs from the record in recorded.ipynb: "
         "the prompt (message 1) has 'Another.' in line 1, recorded is 'Prompt 0.'."
+        " A recording answers its own prompts, in their order."
     )
 
 
@@ -171,7 +172,10 @@ async def test_the_end_of_the_record_is_named(path: Path) -> None:
     session = Session(RecordedModel(path), FakeExecutor())
     await asked(session, "Prompt 0.")
     (end,) = ends(await asked(session, "And now?"))
-    assert end.detail == "The record in recorded.ipynb ends here: it holds no reply to request 3."
+    assert (
+        end.detail
+        == "The record in recorded.ipynb ends here: it holds no reply to request 3. A recording answers its own prompts, in their order."
+    )
 
 
 async def test_a_long_line_is_cut_where_it_is_named(path: Path) -> None:

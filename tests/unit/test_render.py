@@ -92,7 +92,7 @@ def test_hostile_markdown_is_inert(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_narration_is_inert_in_a_step(text: str) -> None:
-    found = Found(step_html(Step(text)))
+    found = Found(step_html(Step([text])))
     assert set(found.tags) <= SAFE | {"div"}
     assert found.handlers == []
 
@@ -253,7 +253,7 @@ def test_a_text_is_fenced_with_more_backticks_than_it_holds(text: str, fence: st
 
 
 TURN = Turn(
-    steps=[Step("Look.", [cell(execution_count=3, published=[stream("1\n"), display({"image/png": PIXEL})])])],
+    steps=[Step(["Look.", ""], [cell(execution_count=3, published=[stream("1\n"), display({"image/png": PIXEL})])])],
     answer="It is **1**.",
     reason="answered",
 )
