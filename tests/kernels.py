@@ -13,6 +13,7 @@ from typing import Any
 from jupyter_client.manager import KernelManager
 
 from codeact_magic.outputs import fold, plain
+from codeact_magic.testing import ScriptedServer
 
 NOWHERE = "http://127.0.0.1:9/v1"
 """An endpoint where nothing listens."""
@@ -134,3 +135,9 @@ def kernel(cwd: Path | str, base_url: str = NOWHERE, *, load: bool = True, **env
         finally:
             manager.shutdown_kernel(now=True)
             manager.cleanup_resources()
+
+
+def said(server: ScriptedServer, request: int = -1) -> str:
+    """What the last message of a request says, as text."""
+    content = server.requests[request].body["messages"][-1]["content"]
+    return content if isinstance(content, str) else "\n".join(part.get("text", part["type"]) for part in content)

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,45 +12,8 @@ import pytest
 
 from codeact_magic.record import records_in
 from codeact_magic.testing import Fault, ScriptedReply, ScriptedServer
-from tests.kernels import KEY, NOWHERE
-
-LOAD = "%load_ext codeact_magic"
-
-
-def block(code: str) -> str:
-    return f"```python\n{code}\n```\n"
-
-
-def write(path: Path, *sources: str) -> Path:
-    cells = [nbformat.v4.new_code_cell(source, id=f"cell-{place}") for place, source in enumerate(sources)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-    return path
-
-
-def cells(path: Path) -> list[Any]:
-    nb = nbformat.read(path, as_version=4)
-    nbformat.validate(nb)
-    return list(nb.cells)
-
-
-def environment(base_url: str = NOWHERE, **more: str) -> dict[str, str]:
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CODEACT_", "OPENAI_", "PYTEST_"))
-    }
-    return kept | {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": KEY} | more
-
-
-def start(*arguments: Any, base_url: str = NOWHERE, **more: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "codeact_magic.cli", *map(str, arguments)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment(base_url, **more), stdout=pipe, stderr=pipe, text=True)
-
-
-def codeact(*arguments: Any, base_url: str = NOWHERE, **more: str) -> tuple[int, str, str]:
-    with start(*arguments, base_url=base_url, **more) as process:
-        out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
-
+from tests.kernels import KEY
+from tests.notebooks import LOAD, block, cells, codeact, start, write
 
 SESSION = [
     "I look.\n" + block("x = 40\nprint('printed')\nx + 2"),
@@ -372,3 +333,91 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert codeact("run", link)[0] == 0
     assert link.is_symlink()
     assert cells(notebook)[0].outputs[0].data["text/plain"] == "2"
+
+
+def answered(tmp_path: Path, *replies: Any) -> Path:
+    """A notebook with one answered prompt."""
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.")
+    with ScriptedServer([*replies] or [block("x = 1\nx"), "It is 1."]) as server:
+        assert codeact("run", notebook, base_url=server.base_url)[0] == 0
+    return notebook
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_failed_re_ask_keeps_the_answer_that_was_there(tmp_path: Path, edited: bool) -> None:
+    notebook = answered(tmp_path)
+    if edited:
+        nb = nbformat.read(notebook, as_version=4)
+        nb.cells[1].source = "%%agent\nGo on."
+        nbformat.write(nb, notebook)
+    before = [cell.source for cell in cells(notebook)]
+    with ScriptedServer([Fault(status=401)]) as server:
+        assert codeact("run", notebook, "--again", base_url=server.base_url)[0] == 1
+    assert [cell.source for cell in cells(notebook)] == before
+    (record,) = records_in(cells(notebook))
+    assert record.answered
+
+
+def test_a_cell_that_the_user_edited_is_not_replaced(tmp_path: Path) -> None:
+    notebook = answered(tmp_path)
+    nb = nbformat.read(notebook, as_version=4)
+    nb.cells[2].source = "# my careful edit\nx = 100"
+    nbformat.write(nb, notebook)
+    with ScriptedServer([block("x = 2\nx"), "It is 2."]) as server:
+        assert codeact("run", notebook, "--again", base_url=server.base_url)[0] == 0
+    sources = [cell.source for cell in cells(notebook)]
+    assert sources == [LOAD, "%%agent\nGo.", "x = 2\nx", "It is 2.", "# my careful edit\nx = 100"]
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_copied_prompt_leaves_the_original_alone(tmp_path: Path, edited: bool) -> None:
+    notebook = answered(tmp_path)
+    nb = nbformat.read(notebook, as_version=4)
+    copy = nbformat.from_dict(json.loads(json.dumps(nb.cells[1])))
+    copy.id = "copied"
+    copy.source = "%%agent\nOther." if edited else copy.source
+    nb.cells.append(copy)
+    nbformat.write(nb, notebook)
+    with ScriptedServer([block("y = 2\ny"), "It is 2."]) as server:
+        assert codeact("run", notebook, base_url=server.base_url)[0] == 0
+    sources = [cell.source for cell in cells(notebook)]
+    assert sources == [LOAD, "%%agent\nGo.", "x = 1\nx", "It is 1.", copy.source, "y = 2\ny", "It is 2."]
+
+
+def test_a_cell_moved_above_its_prompt_is_asked_once_more(tmp_path: Path) -> None:
+    notebook = answered(tmp_path)
+    nb = nbformat.read(notebook, as_version=4)
+    nb.cells.insert(1, nb.cells.pop(2))
+    nbformat.write(nb, notebook)
+    with ScriptedServer([block("x = 3\nx"), "It is 3."]) as server:
+        assert codeact("run", notebook, base_url=server.base_url)[0] == 0
+        assert len(server.requests) == 2
+    sources = [cell.source for cell in cells(notebook)]
+    assert sources == [LOAD, "x = 1\nx", "%%agent\nGo.", "x = 3\nx", "It is 3."]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_between_short_cells_stops_the_run(tmp_path: Path, number: int) -> None:
+    notebook = write(tmp_path / "in.ipynb", *[f"import time; time.sleep(0.05); {place}" for place in range(400)])
+    with start("run", notebook) as process:
+        wait_for(notebook, '"execution_count": 5')
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert cells(notebook)[-1].execution_count is None
+
+
+def test_narration_stands_before_the_cell_it_speaks_of(tmp_path: Path) -> None:
+    reply = "First.\n" + block("1") + "Second.\n" + block("2") + "Behind."
+    notebook = answered(tmp_path, reply, "Done.")
+    assert [cell.source for cell in cells(notebook)][2:] == ["First.", "1", "Second.", "2", "Behind.", "Done."]
+
+
+def test_a_cell_that_met_its_limit_meets_it_again(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent --timeout 1\nGo.")
+    with ScriptedServer([block("kept = 1\nwhile True: pass"), block("kept"), "1."]) as server:
+        assert codeact("run", notebook, base_url=server.base_url)[0] == 0
+    status, printed, err = codeact("run", notebook)
+    assert status == 0, printed + err
+    assert cells(notebook)[3].outputs[0].data["text/plain"] == "1"
+    assert "1 answered prompt was not asked again" in printed

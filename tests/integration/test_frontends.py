@@ -9,7 +9,7 @@ import pexpect
 import pytest
 
 from codeact_magic.testing import ScriptedReply, ScriptedServer
-from tests.integration.test_codeact_run import LOAD, block, cells, codeact, environment, write
+from tests.notebooks import LOAD, block, cells, codeact, environment, write
 
 REPLIES = [
     "I look at it.\n" + block("import pandas as pd\ndf = pd.DataFrame({'a': [1, 2]})\nprint('printed')\ndf"),

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from codeact_magic.testing import ScriptedServer
-from tests.integration.test_magic import block, said
-from tests.kernels import Kernel, kernel
+from tests.kernels import Kernel, kernel, said
+from tests.notebooks import block
 
 CASES = {
     "stdout replaced": "import io, sys\nsys.stdout = io.StringIO()\nprint('unseen')",
@@ -67,6 +68,57 @@ def test_the_turn_and_the_kernel_go_on(live: Kernel, name: str) -> None:
     assert again.status == "ok", again.error
     assert "42" in said(server)
     assert live.value("1 + 1") == "2"
+
+
+def test_what_forked_children_print_is_seen(live: Kernel) -> None:
+    code = (
+        "import multiprocessing as mp, os\nctx = mp.get_context('fork')\n"
+        "p = ctx.Process(target=print, args=('from a process',)); p.start(); p.join()\n"
+        "pid = os.fork()\nif pid == 0:\n    print('from a fork', flush=True); os._exit(0)\n_ = os.waitpid(pid, 0)"
+    )
+    with ScriptedServer([block(code), "Seen."]) as server:
+        ran = live.run(f"%%agent --base-url {server.base_url}\nGo.")
+    for text in ("from a process", "from a fork"):
+        assert text in said(server)
+        assert text in ran.text
+
+
+@pytest.mark.parametrize("handler", ["signal.SIG_DFL", "signal.SIG_IGN", "lambda *_: None"])
+def test_a_handler_that_a_cell_has_set_does_not_outlive_it(live: Kernel, handler: str) -> None:
+    replies = [
+        block(f"import signal\nsignal.signal(signal.SIGINT, {handler})"),
+        block("import time\nprint('begun', flush=True)\ntime.sleep(30)"),
+        "Never.",
+    ]
+    sent: list[bool] = []
+
+    def interrupt(message: dict[str, Any]) -> None:
+        if not sent and "begun</pre>" in str(message["content"].get("data", {})):
+            sent.append(True)
+            live.interrupt()
+
+    with ScriptedServer(replies) as server:
+        ran = live.run(f"%%agent --base-url {server.base_url}\nGo.", on=interrupt, timeout=25)
+    assert "Stopped" in ran.text
+    assert live.value("1 + 1") == "2"
+
+
+@pytest.mark.parametrize("code", ["ran = True", "import asyncio\nran = True\nawait asyncio.sleep(5)"])
+def test_an_interrupt_before_a_cell_begins_keeps_it_from_running(live: Kernel, code: str) -> None:
+    live.run(
+        "import os, signal\nfrom codeact_magic.executors import namespace as n\nreal = n.snapshot\n"
+        "def snapshot(own):\n    n.snapshot = real\n    os.kill(os.getpid(), signal.SIGINT)\n    return real(own)"
+    )
+    live.run("import codeact_magic.agent")
+    replies = ["\n" + block(code), "Never."]
+    with ScriptedServer(replies) as server:
+        arm = "async def _context(self):\n    n.snapshot = snapshot\n    return ''\n"
+        live.run(arm + "from codeact_magic.executors.live import LiveExecutor\nLiveExecutor.context = _context")
+        ran = live.run(f"%%agent --base-url {server.base_url}\nGo.", timeout=25)
+    assert ran.status == "error"
+    assert "Stopped" in ran.text
+    assert live.value("'ran' in globals()") == "False"
+    assert len(server.requests) == 1
 
 
 def test_tasks_and_threads_print_after_the_turn(live: Kernel) -> None:

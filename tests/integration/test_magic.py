@@ -10,23 +10,14 @@ from typing import Any
 import pytest
 
 from codeact_magic.testing import Fault, ScriptedReply, ScriptedServer
-from tests.kernels import KEY, Kernel, kernel
+from tests.kernels import KEY, Kernel, kernel, said
+from tests.notebooks import LOAD, block, codeact, write
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
-def block(code: str, language: str = "python") -> str:
-    return f"```{language}\n{code}\n```\n"
-
-
 def script(*replies: Any) -> list[Any]:
     return [block(reply) if isinstance(reply, str) else reply for reply in replies]
-
-
-def said(server: ScriptedServer, request: int = -1) -> str:
-    """What the last message of a request says, as text."""
-    content = server.requests[request].body["messages"][-1]["content"]
-    return content if isinstance(content, str) else "\n".join(part.get("text", part["type"]) for part in content)
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +242,27 @@ def test_a_stopped_turn_can_be_continued(live: Kernel) -> None:
     assert ran.status == "ok"
     assert "Continued." in ran.text
     assert "was stopped" in json.dumps(server.requests[-1].body["messages"])
+
+
+def test_continue_asks_the_model_that_was_asked(live: Kernel) -> None:
+    with ScriptedServer([*script("1"), "One."]) as server:
+        live.run(f"%%agent --base-url {server.base_url} --max-steps 1 --model mine\nCount.")
+        more = live.run("%agent continue")
+    assert more.status == "ok", more.error
+    assert [request.body["model"] for request in server.requests] == ["mine", "mine"]
+
+
+def test_an_answered_notebook_is_known_from_its_file(live: Kernel, tmp_path: Path) -> None:
+    notebook = write(tmp_path / "in.ipynb", LOAD, "%%agent\nGo.")
+    with ScriptedServer([block("x = 1"), "One."]) as server:
+        assert codeact("run", notebook, base_url=server.base_url)[0] == 0
+    live.run(f"__session__ = {str(notebook)!r}")
+    kept = live.run("%%agent\nGo.", cell="cell-1")
+    assert "Answered before" in kept.text
+    with ScriptedServer(["Asked."]) as server:
+        asked = live.run(f"%%agent --base-url {server.base_url}\nGo elsewhere.", cell="cell-1")
+    live.run("del __session__")
+    assert "Asked." in asked.text
 
 
 def test_the_limit_of_a_cell_interrupts_it_and_the_turn_goes_on(live: Kernel) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from codeact_magic.testing import ScriptedReply, ScriptedServer
-from tests.integration.test_magic import block
 from tests.kernels import Kernel, Ran, kernel
+from tests.notebooks import block
 
 
 class Client:

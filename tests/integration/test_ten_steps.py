@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from codeact_magic.testing import ScriptedServer
-from tests.integration.test_magic import block
 from tests.kernels import kernel
+from tests.notebooks import block
 
 STEPS = [
     "I load it.\n\n" + block("import pandas as pd\ndf = pd.read_csv('data.csv')\ndf.head()"),
