@@ -10,10 +10,10 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from . import __version__
 from .errors import CodeactError, ConfigError
 from .events import (
     CellFinished,
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     """Give the parser, and that of ``run``, whose usage says more in an error."""
     parser = argparse.ArgumentParser(prog="codeact", description="An agent that lives in your notebook's kernel.")
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action="version", version=version("codeact_magic"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser(
         "run",
