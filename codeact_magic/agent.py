@@ -132,10 +132,13 @@ class Agent:
             with contextlib.suppress(RuntimeError):  # outside a loop there is no connection to close
                 self._closing = asyncio.get_running_loop().create_task(self._model[1].aclose())
 
-    def model_for(self, settings: Settings, *, notebook: str = "") -> Model:
+    async def _model_for(self, settings: Settings, document: str) -> Model:
         """Give the model of the settings; the one of the last turn if nothing has changed."""
         if self._model is None or self._model[0] != settings:
-            self._model = (settings, model_from(settings, notebook=notebook or self._path()))
+            model = model_from(settings, notebook=document or self._path())
+            if self._model:
+                await self._model[1].aclose()
+            self._model = (settings, model)
         return self._model[1]
 
     async def _turn(self, prompt: str, settings: Settings) -> None:
@@ -149,22 +152,31 @@ class Agent:
                 self._remember([*above, own])
                 self._keep(own, prompt, inline, connection)
                 return
-            model = self.model_for(settings, notebook=hello.document if hello else "")
+            model = await self._model_for(settings, hello.document if hello else "")
             self._remember(above)
             session = self._session(settings, model)
-            notebook: Notebook = inline
-            if isinstance(self.source, KernelOutputs):
-                self.source.route = "display" if isinstance(inline, InlineNotebook) else "prompt"
-            if isinstance(self.source, KernelOutputs) and connection and hello and isinstance(inline, InlineNotebook):
-                notebook = CommNotebook(connection, inline)
-                self.source.route = "client"
-                old = _unedited_cells(hello, own.turn) if own else ()
-                self.replaced.update(dict.fromkeys(old, datetime.now(UTC)))
-                notebook.begin(Begin(replace=tuple(old)))
+            old = _unedited_cells(hello, own.turn) if hello and own else ()
+            notebook = self._notebook(inline, connection if hello else None, old)
             self._forget(own.turn if own else self._turns.get(self.source.cell_id, ""))
             if cell := (hello.cell if hello else self.source.cell_id):
                 self._turns[cell] = turn
             await self._run(session, notebook, prompt, settings, turn)
+
+    def _notebook(self, inline: Notebook, connection: Connection | None, old: tuple[str, ...]) -> Notebook:
+        """Give the notebook that shows the turn, and send its cells' outputs where they are shown."""
+        if not isinstance(self.source, KernelOutputs):
+            return inline
+        if not isinstance(inline, InlineNotebook):
+            self.source.route = "prompt"
+            return inline
+        if connection is None:
+            self.source.route = "display"
+            return inline
+        self.source.route = "client"
+        self.replaced.update(dict.fromkeys(old, datetime.now(UTC)))
+        notebook = CommNotebook(connection, inline)
+        notebook.begin(Begin(replace=old))
+        return notebook
 
     def _keep(self, own: Record, prompt: str, inline: Notebook, connection: Connection | None) -> None:
         """Say that a prompt is answered already, and whether the values in it have changed since."""
