@@ -1,7 +1,14 @@
-"""Public doubles of a model, so that a user's own tests and notebooks need no key and no network.
+r"""Public doubles of a model, so that a user's own tests and notebooks need no key and no network.
 
 ``ScriptedModel`` stands in for a model in the same process; ``ScriptedServer`` is a real HTTP endpoint for whatever
-speaks to one. Both answer from a script of ``str``, ``ScriptedReply`` and ``Fault``.
+speaks to one; see ``help(codeact_magic.testing.ScriptedServer)``. Both answer from a script of ``str``,
+``ScriptedReply`` and ``Fault``, one item for each request. Code stands in a reply as a model would write it, between
+fences labelled ``python``::
+
+    from codeact_magic.testing import ScriptedServer
+
+    with ScriptedServer(["I add.\n```python\n6 * 7\n```", "It is 42."]) as server:
+        ...  # %%agent --base-url {server.base_url}
 """
 
 from typing import TYPE_CHECKING, Any

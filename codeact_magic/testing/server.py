@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
@@ -363,7 +363,13 @@ def _item(**row: Any) -> Reply:
 
 def main() -> None:
     """Serve a script until interrupted: ``python -m codeact_magic.testing.server SCRIPT.json [--port N]``."""
-    parser = argparse.ArgumentParser(prog="python -m codeact_magic.testing.server", description=__doc__)
+    reply, fault = (", ".join(each.name for each in fields(kind)) for kind in (ScriptedReply, Fault))
+    parser = argparse.ArgumentParser(
+        prog="python -m codeact_magic.testing.server",
+        description="Serve scripted replies at an OpenAI-compatible address, which is printed.",
+        epilog='SCRIPT.json: ["I add.\\n```python\\n6 * 7\\n```", {"text": "It is 42.", "think": 0.5}]. '
+        f"Fields of a reply: {reply}. Fields of a fault, an object without text: {fault}.",
+    )
     parser.add_argument("script", type=Path, help="a JSON list of strings and of objects with the fields of a reply")
     parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
     asked = parser.parse_args()
