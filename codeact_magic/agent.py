@@ -5,16 +5,16 @@ It joins the parts: settings, a model, the live executor, the notebook that fits
 
 import asyncio
 import contextlib
-import itertools
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from .config import CodeAct, Settings, model_from, preload, settings_from
+from .document import Document
 from .errors import ConfigError, RecordError, TurnFailed
 from .events import Event, TurnFinished, TurnStarted
 from .executors.iopub import KernelOutputs
@@ -24,10 +24,9 @@ from .notebooks.comm import CommNotebook, Connection
 from .notebooks.inline import InlineNotebook
 from .notebooks.protocol import Begin, Hello, Opening, kept_data
 from .notebooks.text import TextNotebook
-from .outputs import text_of
 from .ports import Model, Notebook
 from .prompts import CONTINUE, system_prompt
-from .record import Record, cells_of, digest, mark, outputs_of, read, record_from, stands
+from .record import Record, cells_of, mark, record_from, stands
 from .session import Session
 
 
@@ -135,7 +134,7 @@ class Agent:
     async def _model_for(self, settings: Settings, document: str) -> Model:
         """Give the model of the settings; the one of the last turn if nothing has changed."""
         if self._model is None or self._model[0] != settings:
-            model = model_from(settings, notebook=document or self._path())
+            model = model_from(settings, notebook=document)
             if self._model:
                 await self._model[1].aclose()
             self._model = (settings, model)
@@ -147,15 +146,16 @@ class Agent:
         async with self._connected(turn, settings) as (connection, hello):
             settings = settings.with_options(hello.options if hello else {})
             inline = self._inline(settings, brief=hello is not None)
-            own, above = self._records(document := hello or self._saved())
-            if own and not settings.again and stands(own, prompt, _below(document)):
+            document = self._document(hello)
+            own, above = document.records(lambda said: print(said, file=sys.stderr, flush=True))  # noqa: T201
+            if own and not settings.again and stands(own, prompt, document.below):
                 self._remember([*above, own])
                 self._keep(own, prompt, inline, connection)
                 return
-            model = await self._model_for(settings, hello.document if hello else "")
+            model = await self._model_for(settings, document.path)
             self._remember(above)
             session = self._session(settings, model)
-            old = _unedited_cells(hello, own.turn) if hello and own else ()
+            old = document.unedited(own.turn) if own else ()
             notebook = self._notebook(inline, connection if hello else None, old)
             self._forget(own.turn if own else self._turns.get(self.source.cell_id, ""))
             if cell := (hello.cell if hello else self.source.cell_id):
@@ -256,43 +256,17 @@ class Agent:
         self.session.model, self.session.system = model, system
         return self.session
 
-    def _records(self, hello: Hello | None) -> tuple[Record | None, list[Record]]:
-        """Read the document's records: the prompt cell's own, and those above it. A broken one is passed over."""
-        if hello is None:
-            return None, []
-        own: Record | None = None
-        above: list[Record] = []
-        outputs = outputs_of(hello.cells)
-        for cell in hello.cells:
-            here = cell.get("id") == hello.cell
-            if (value := mark(cell).get("record")) is not None:
-                try:
-                    record = read(value, outputs, cell=str(cell.get("id")))
-                except RecordError as error:
-                    print(f"{error} It is passed over.", file=sys.stderr, flush=True)  # noqa: T201 - the user's notebook
-                else:
-                    own, above = (record, above) if here else (own, [*above, record])
-            if here:
-                break
-        # A copied prompt carries the record of the original, whose cells are not its own.
-        copied = own and any(mark(each).get("record", {}).get("turn") == own.turn for each in _others(hello))
-        if own and copied and not set(own.cells) <= set(_below(hello)):
-            own = None
-        return own, above
-
-    def _saved(self) -> Hello | None:
-        """Read the saved notebook where the frontend is no client but tells which it is, and which cell runs."""
+    def _document(self, hello: Hello | None) -> Document:
+        """Give the document as its client tells it, else as it is saved, where the frontend tells which it is."""
+        if hello:
+            return Document(path=hello.document, cell=hello.cell, cells=hello.cells)
         path, cell = self._path(), self.source.cell_id
-        if not (path and cell and Path(path).is_file()):
-            return None
-        try:
-            cells = cells_of(path)
-        except RecordError:
-            return None
-        here = next((each for each in cells if each.get("id") == cell), {})
-        if mark(here).get("role") != "prompt":
-            return None
-        return Hello(client="", document=path, cell=cell, cells=tuple(each for each in cells if mark(each)))
+        if path and cell and Path(path).is_file():
+            with contextlib.suppress(RecordError):
+                cells = tuple(each for each in cells_of(path) if mark(each))
+                if any(each.get("id") == cell for each in cells):
+                    return Document(path=path, cell=cell, cells=cells)
+        return Document(path=path)
 
     def _remember(self, records: list[Record]) -> None:
         """Take the document's turns as the thread's history, where the kernel has none of its own."""
@@ -308,56 +282,3 @@ class Agent:
 
     def _path(self) -> str:
         return str(self.shell.user_ns.get("__session__") or os.environ.get("JPY_SESSION_NAME") or "")
-
-
-def _below(hello: Hello | None) -> list[str]:
-    """Give the ids of marked cells below the prompt cell and above the next one."""
-    return [str(cell.get("id")) for cell in _cells_below(hello)]
-
-
-def _cells_below(hello: Hello | None) -> list[Mapping[str, Any]]:
-    cells = list(hello.cells) if hello else []
-    here = next((place for place, cell in enumerate(cells) if hello and cell.get("id") == hello.cell), len(cells))
-    return list(itertools.takewhile(lambda cell: mark(cell).get("role") != "prompt", cells[here + 1 :]))
-
-
-def _others(hello: Hello) -> list[Mapping[str, Any]]:
-    """Give the other prompt cells that hold a record."""
-    return [cell for cell in hello.cells if cell.get("id") != hello.cell and isinstance(mark(cell).get("record"), dict)]
-
-
-def _unedited_cells(hello: Hello, turn: str) -> tuple[str, ...]:
-    """Give the cells that a turn made, its answer included; those that the user has edited since are the user's."""
-    found = []
-    for cell in _cells_below(hello):
-        ours, source = mark(cell), text_of(cell.get("source", ""))
-        made = ours.get("turn") == turn and ours.get("role") != "prompt"
-        if made and ours.get("sha256", digest(source)) == digest(source):
-            found.append(str(cell.get("id")))
-    return tuple(found)
-
-
-@contextlib.contextmanager
-def counted(shell: Any, later: Callable[[Callable[..., None]], Any] | None) -> Iterator[None]:
-    """Let the prompt cell keep its execution count, and the cell after the turn go on from the last generated one.
-
-    Args:
-        shell: the shell.
-        later: schedules a call for when the kernel has replied to the prompt cell; None in a terminal.
-    """
-    before = shell.execution_count
-    try:
-        yield
-    finally:
-        final = shell.execution_count
-        inputs = shell.history_manager.input_hist_parsed
-        if len(inputs) > before - 1 and "codeact_magic" in inputs[before - 1]:
-            inputs[before - 1] = shell.history_manager.input_hist_raw[before - 1]
-        shell._last_traceback_during_displayhook = False  # noqa: SLF001 - a generated cell's, not the prompt's
-        if later is not None and final != before:
-            shell.execution_count = before  # the reply reads this count less one
-
-            def go_on(*_: object) -> None:
-                shell.execution_count = final
-
-            later(go_on)

@@ -97,7 +97,8 @@ async def _run(options: argparse.Namespace, console: "Console") -> int:
     import nbformat  # noqa: PLC0415
     from nbclient.exceptions import CellExecutionError  # noqa: PLC0415
 
-    from .notebooks.client import AgentClient, read_notebook, sweep, with_prompt, write_notebook  # noqa: PLC0415
+    from .notebooks.client import AgentClient  # noqa: PLC0415
+    from .notebooks.files import read_notebook, sweep, with_prompt, write_notebook  # noqa: PLC0415
 
     source: Path = options.notebook
     target: Path = options.output or source

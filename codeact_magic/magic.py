@@ -142,7 +142,7 @@ def _in_a_cell() -> bool:
 
 async def awaited(line: str, cell: str | None) -> None:
     """Run a prompt cell on the running loop; what a rewritten ``%%agent`` cell calls."""
-    from .agent import counted  # noqa: PLC0415
+    from .executors.counts import counted  # noqa: PLC0415
 
     if _magics is None:
         raise UsageError("%%agent is not loaded: run %load_ext codeact_magic.")
@@ -161,7 +161,7 @@ def drive(start: Callable[[Any], Coroutine[Any, Any, None]], shell: Any) -> None
     """
     from IPython.core.async_helpers import get_asyncio_loop  # noqa: PLC0415
 
-    from .agent import counted  # noqa: PLC0415
+    from .executors.counts import counted  # noqa: PLC0415
 
     try:
         outer = asyncio.get_running_loop()
