@@ -105,12 +105,14 @@ class ScriptedServer:
     async def _serve(self, listener: socket.socket) -> None:
         server = await asyncio.start_server(self._connect, sock=listener)
         await self._stopped.wait()
+        # A connection that asyncio is accepting when the server closes, or whose task is cut short, would stay open.
+        self._loop.remove_reader(listener.fileno())
+        await asyncio.sleep(0.01)
         server.close()
-        await asyncio.sleep(0.01)  # a connection that was just accepted has its task by then
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._connections:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=0.1)
         for writer in self._writers:
             writer.transport.abort()
             with suppress(OSError):
