@@ -74,6 +74,23 @@ def ask(live: Kernel, client: Client, replies: list[Any], prompt: str = "Go.", *
         return live.run(f"%%agent --base-url {server.base_url}\n{prompt}", cell="prompt", on=client, **options)
 
 
+def document_of(client: Client) -> tuple[str, list[dict[str, Any]]]:
+    """Give the cell that a turn of one cell made, and the notebook's cells as a client tells them afterwards."""
+    made = next(event["cell"] for event in client.events if event["type"] == "CellProposed")
+    turn = client.events[0]["turn"]
+    record = {
+        "version": 1,
+        "turn": turn,
+        "thread": "t",
+        "events": [event for event in client.events if event["type"] != "ReplyDelta"],
+    }
+    cells = [
+        {"id": "prompt", "cell_type": "code", "metadata": {"codeact": {"role": "prompt", "record": record}}},
+        {"id": made, "cell_type": "code", "outputs": [], "metadata": {"codeact": {"role": "cell", "turn": turn}}},
+    ]
+    return made, cells
+
+
 def test_events_arrive_in_order_with_their_owner(live: Kernel) -> None:
     client = Client(live)
     ran = ask(live, client, ["I add.\n" + block("40 + 2"), "42."])
@@ -215,18 +232,7 @@ def test_input_is_asked_in_the_generated_cell(live: Kernel) -> None:
 def test_queued_requests_of_replaced_cells_run_as_nothing(live: Kernel) -> None:
     client = Client(live)
     ask(live, client, [block("old = 1"), "Old."], "Old?")
-    made = next(event["cell"] for event in client.events if event["type"] == "CellProposed")
-    turn = client.events[0]["turn"]
-    record = {
-        "version": 1,
-        "turn": turn,
-        "thread": "t",
-        "events": [event for event in client.events if event["type"] != "ReplyDelta"],
-    }
-    cells = [
-        {"id": "prompt", "cell_type": "code", "metadata": {"codeact": {"role": "prompt", "record": record}}},
-        {"id": made, "cell_type": "code", "outputs": [], "metadata": {"codeact": {"role": "cell", "turn": turn}}},
-    ]
+    made, cells = document_of(client)
     again = Client(live, hello={"cells": cells})
     with ScriptedServer([block("new = 2"), "New."]) as server:
         request = live.send(f"%%agent --base-url {server.base_url}\nNew?", cell="prompt")
@@ -244,18 +250,7 @@ def test_queued_requests_of_replaced_cells_run_as_nothing(live: Kernel) -> None:
 def test_an_answered_prompt_with_its_cells_is_not_asked(live: Kernel) -> None:
     client = Client(live)
     ask(live, client, [block("1"), "One."], "Same?")
-    made = next(event["cell"] for event in client.events if event["type"] == "CellProposed")
-    turn = client.events[0]["turn"]
-    record = {
-        "version": 1,
-        "turn": turn,
-        "thread": "t",
-        "events": [event for event in client.events if event["type"] != "ReplyDelta"],
-    }
-    cells = [
-        {"id": "prompt", "cell_type": "code", "metadata": {"codeact": {"role": "prompt", "record": record}}},
-        {"id": made, "cell_type": "code", "outputs": [], "metadata": {"codeact": {"role": "cell", "turn": turn}}},
-    ]
+    _, cells = document_of(client)
     kept = ask(live, Client(live, hello={"cells": cells}), [], "Same?")
     assert "Answered before" in kept.text
     without = ask(live, Client(live, hello={"cells": cells[:1]}), ["Asked."], "Same?")
