@@ -35,6 +35,7 @@ from ..record import ANSWER, CELL, KEY, NARRATION, PROMPT, digest, mark, record_
 from ..replies import narration
 from .protocol import TARGET, Hello, event_in, hello_data
 
+_DAY = 86_400.0
 _PATIENCE = 10  # interrupts, one a second, before a kernel that does not stop is ended
 Observe = Callable[[Event], None]
 
@@ -308,4 +309,6 @@ def _limit(cell: NotebookNode) -> float | None:
     """Give a cell that ran into its time limit the same time again; all others have all the time."""
     ours = mark(cell)
     seconds = ours.get("seconds")
-    return max(1.0, seconds) if ours.get("status") == "timeout" and isinstance(seconds, int | float) else None
+    if ours.get("status") != "timeout" or not isinstance(seconds, int | float):
+        return None
+    return min(max(1.0, seconds), _DAY)  # metadata may come from a stranger

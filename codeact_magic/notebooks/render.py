@@ -4,6 +4,7 @@ Text of the model is rendered with raw HTML off and links checked. HTML outputs 
 any cell that the user ran.
 """
 
+import base64
 import html
 import re
 from functools import cache
@@ -119,7 +120,9 @@ def output_html(output: Output) -> str:
             picture = re.sub(r"[^A-Za-z0-9+/=]", "", text_of(data[mime]))
             return f'<div class="ca-rich"><img alt="figure" src="data:{mime};base64,{picture}"></div>'
     if "image/svg+xml" in data:
-        return f'<div class="ca-rich">{text_of(data["image/svg+xml"])}</div>'
+        drawing = base64.b64encode(text_of(data["image/svg+xml"]).encode(errors="replace")).decode()
+        # As a picture, its scripts are inert, as where a frontend shows it itself.
+        return f'<div class="ca-rich"><img alt="figure" src="data:image/svg+xml;base64,{drawing}"></div>'
     if "text/markdown" in data:
         return f'<div class="ca-rich">{markdown_html(text_of(data["text/markdown"]))}</div>'
     if "text/latex" in data:

@@ -421,3 +421,14 @@ def test_a_cell_that_met_its_limit_meets_it_again(tmp_path: Path) -> None:
     assert status == 0, printed + err
     assert cells(notebook)[3].outputs[0].data["text/plain"] == "1"
     assert "1 answered prompt was not asked again" in printed
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -5, "soon", None])
+def test_a_strangers_limit_is_bounded(tmp_path: Path, seconds: object) -> None:
+    notebook = write(tmp_path / "in.ipynb", "1 + 1")
+    nb = nbformat.read(notebook, as_version=4)
+    nb.cells[0].metadata["codeact"] = {"role": "cell", "status": "timeout", "seconds": seconds}
+    nbformat.write(nb, notebook)
+    status, printed, err = codeact("run", notebook)
+    assert status == 0, printed + err
+    assert cells(notebook)[0].outputs[0].data["text/plain"] == "2"

@@ -170,7 +170,10 @@ RENDERED: list[tuple[Output, str]] = [
         display({"image/png": '"><script>alert(1)</script>'}),
         '<div class="ca-rich"><img alt="figure" src="data:image/png;base64,scriptalert1/script"></div>',
     ),
-    (display({"image/svg+xml": "<svg></svg>"}), '<div class="ca-rich"><svg></svg></div>'),
+    (
+        display({"image/svg+xml": "<svg></svg>"}),
+        '<div class="ca-rich"><img alt="figure" src="data:image/svg+xml;base64,PHN2Zz48L3N2Zz4="></div>',
+    ),
     (display({"text/latex": "$a<b$"}), '<div class="ca-rich">$a&lt;b$</div>'),
     (display({"text/plain": "<A at 0x1>"}), '<pre class="ca-out">&lt;A at 0x1&gt;</pre>'),
     (display({"application/json": {"a": "<b>"}}), '<pre class="ca-out">{&#x27;a&#x27;: &#x27;&lt;b&gt;&#x27;}</pre>'),
@@ -282,3 +285,9 @@ def test_a_turn_as_text_looks_like_a_terminal() -> None:
 )
 def test_an_output_as_text(output: Output, text: str) -> None:
     assert output_text(output) == text
+
+
+def test_scripts_in_a_drawing_are_inert() -> None:
+    drawing = "<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
+    found = Found(output_html(display({"image/svg+xml": drawing})))
+    assert found.tags == ["div", "img"]
