@@ -1,5 +1,6 @@
 """``make bench``: what loading, a step and a flood cost, each beside a bare cell of the same code in the same run."""
 
+import asyncio
 import json
 import os
 import statistics
@@ -11,7 +12,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from jupyter_client.manager import start_new_async_kernel
+
+from codeact_magic.executors.kernel import KernelExecutor
 from codeact_magic.testing import ScriptedServer
+from codeact_magic.testing.conformance import run
 from tests.kernels import Kernel, kernel
 
 STEPS = 30
@@ -30,7 +35,7 @@ FLOOD = "for _ in range(100): print('x' * 1_000_000)"
 def main() -> None:
     """Print all figures."""
     print(f"python {sys.version.split()[0]}, {os.cpu_count()} cores\n")
-    rows = [("figure", "value", "goal"), *load(), *steps(), *first_result(), *flood()]
+    rows = [("figure", "value", "goal"), *load(), *steps(), *first_result(), *flood(), *own_kernel()]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -168,6 +173,53 @@ def _peak(live: Kernel) -> float:
         return 0.0
     row = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     return float(row.split()[1]) * 1024
+
+
+def own_kernel() -> list[tuple[str, str, str]]:
+    """Measure a step and a start of ``KernelExecutor`` beside jupyter_client's own client, in turns."""
+    ours, raw = [], []
+    for _ in range(5):
+        raw.append(asyncio.run(_raw_kernel()))
+        ours.append(asyncio.run(_own_kernel()))
+    start, step = (statistics.median(column) * 1000 for column in zip(*ours, strict=True))
+    raw_start, raw_step = (statistics.median(column) * 1000 for column in zip(*raw, strict=True))
+    return [
+        ("a step of KernelExecutor", f"{step:.2f} ms", "<= 8 ms"),
+        ("  of jupyter_client alone", f"{raw_step:.2f} ms", f"ours takes {step / raw_step:.2f} x"),
+        ("start to first result of KernelExecutor", f"{start:.0f} ms, {start / raw_start:.2f} x", "<= 1.1 x"),
+        ("  of jupyter_client alone", f"{raw_start:.0f} ms", ""),
+    ]
+
+
+async def _own_kernel() -> tuple[float, float]:
+    """Give the seconds from start to first result, and of a step."""
+    began = time.perf_counter()
+    executor = KernelExecutor()
+    await run(executor, CODE)
+    start = time.perf_counter() - began
+    try:
+        began = time.perf_counter()
+        for _ in range(STEPS):
+            await run(executor, CODE)
+        return start, (time.perf_counter() - began) / STEPS
+    finally:
+        await executor.aclose()
+
+
+async def _raw_kernel() -> tuple[float, float]:
+    """Give the same of jupyter_client alone."""
+    began = time.perf_counter()
+    manager, client = await start_new_async_kernel(kernel_name="python3", stderr=subprocess.DEVNULL)
+    try:
+        await client.execute_interactive(CODE, output_hook=lambda _: None)
+        start = time.perf_counter() - began
+        began = time.perf_counter()
+        for _ in range(STEPS):
+            await client.execute_interactive(CODE, output_hook=lambda _: None)
+        return start, (time.perf_counter() - began) / STEPS
+    finally:
+        client.stop_channels()
+        await manager.shutdown_kernel(now=True)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from .config import CodeAct, Settings, model_from, preload, settings_from
+from .config import CodeAct, Settings, model_from, options_from, preload, settings_from
 from .document import Document
 from .errors import ConfigError, RecordError, TurnFailed
 from .events import Event, TurnFinished, TurnStarted
@@ -29,6 +29,9 @@ from .prompts import CONTINUE, system_prompt
 from .record import Record, cells_of, mark, record_from, stands
 from .session import Session
 
+if TYPE_CHECKING:
+    from .executors.bridge import BridgedExecutor, Kernels
+
 
 class Stopped(KeyboardInterrupt):
     """The user interrupted a turn. Queued cells are aborted, as after any interrupt; the traceback is one line."""
@@ -43,9 +46,11 @@ class Agent:
     Args:
         shell: the user's ``InteractiveShell``.
         config: its configuration.
+        kernels: gives the shell's other kernels.
     """
 
-    def __init__(self, shell: Any, config: CodeAct) -> None:
+    def __init__(self, shell: Any, config: CodeAct, kernels: "Callable[[], Kernels]") -> None:
+        self._kernels = kernels
         self.shell = shell
         self.config = config
         self.source = source_from(shell)
@@ -54,7 +59,7 @@ class Agent:
         self.active = False
         self.replaced: dict[str, datetime] = {}
         self.chosen = ""  # the model that `%agent model` named
-        self._model: tuple[Settings, Model] | None = None
+        self._model: tuple[object, Model] | None = None  # and what it was made for
         self._remembered: tuple[str, list[Event]] = ("", [])  # the document's history, for a fresh kernel
         self._fresh = True
         self._options: dict[str, Any] = {}  # of the last turn
@@ -131,14 +136,24 @@ class Agent:
             with contextlib.suppress(RuntimeError):  # outside a loop there is no connection to close
                 self._closing = asyncio.get_running_loop().create_task(self._model[1].aclose())
 
-    async def _model_for(self, settings: Settings, document: str) -> Model:
-        """Give the model of the settings; the one of the last turn if nothing has changed."""
-        if self._model is None or self._model[0] != settings:
-            model = model_from(settings, notebook=document)
+    async def _model_for(self, settings: Settings, document: str, language: str) -> Model:
+        """Give the model of the settings; the one of the last turn, with all that it knows, if it is the same."""
+        recorded = settings.model.partition(":")[0] == "recorded"
+        wanted: object = (settings.model, document) if recorded else options_from(settings, language)
+        if self._model is None or self._model[0] != wanted:
+            model = model_from(settings, notebook=document, language=language)
             if self._model:
                 await self._model[1].aclose()
-            self._model = (settings, model)
+            self._model = (wanted, model)
         return self._model[1]
+
+    def _executor_for(self, settings: Settings) -> "LiveExecutor | BridgedExecutor":
+        """Give the executor of the settings' kernel."""
+        if not settings.kernel:
+            return self.executor
+        from .executors.bridge import BridgedExecutor  # noqa: PLC0415 - few need it
+
+        return BridgedExecutor(self.executor, self._kernels(), settings.kernel, limit=settings.timeout)
 
     async def _turn(self, prompt: str, settings: Settings) -> None:
         self.source.begin()
@@ -152,9 +167,11 @@ class Agent:
                 self._remember([*above, own])
                 self._keep(own, prompt, inline, connection)
                 return
-            model = await self._model_for(settings, document.path)
+            executor = self._executor_for(settings)
+            model = await self._model_for(settings, document.path, executor.language)
             self._remember(above)
             session = self._session(settings, model)
+            session.executor = executor
             old = document.unedited(own.turn) if own else ()
             notebook = self._notebook(inline, connection if hello else None, old)
             self._forget(own.turn if own else self._turns.get(self.source.cell_id, ""))
@@ -191,11 +208,12 @@ class Agent:
             connection.send(kept_data(owner=connection.owner))
 
     async def _run(self, session: Session, notebook: Notebook, prompt: str, settings: Settings, turn: str) -> None:
-        session.notebook, session.limits = notebook, settings.limits
+        session.notebook, session.limits, session.approval.mode = notebook, settings.limits, settings.approval
         watch = notebook.watch if isinstance(notebook, InlineNotebook) else None
-        self.executor.prepare(limit=settings.timeout, watch=watch)
+        kernel = getattr(session.executor, "name", "")  # the notebook's own has none
+        self.executor.prepare(limit=None if kernel else settings.timeout, watch=watch)  # the other has its own
         text = filled(prompt, self.shell.user_ns)
-        async with contextlib.aclosing(session.ask(prompt, filled=text, turn=turn)) as events:
+        async with contextlib.aclosing(session.ask(prompt, filled=text, turn=turn, kernel=kernel)) as events:
             async for event in events:
                 if isinstance(event, TurnFinished):
                     self._outcome = event
@@ -225,8 +243,16 @@ class Agent:
 
     def _inline(self, settings: Settings, *, brief: bool) -> InlineNotebook | TextNotebook:
         if not isinstance(self.source, KernelOutputs) or (settings.display == "plain" and not brief):
-            return TextNotebook(self._colour())
-        return InlineNotebook(self.source.publish, self._recorded, brief=brief)
+            return TextNotebook(self._colour(), self._read)
+        return InlineNotebook(self.source.publish, self._recorded, brief=brief, read=self._read)
+
+    def _read(self, question: str) -> str:
+        """Ask the user for a line, as ``input()`` does; an interrupt stops the turn."""
+        try:
+            with self.executor.asking():
+                return input(question)
+        except KeyboardInterrupt:
+            raise asyncio.CancelledError from None
 
     def _colour(self) -> Callable[[str], str]:
         def colour(code: str) -> str:
@@ -254,13 +280,14 @@ class Agent:
             self.session.reset(thread, events)
         self._fresh = False
         self.session.model, self.session.system = model, system
+        self.session.approval.rejected = getattr(model, "rejected", {})  # a recording's
         return self.session
 
     def _document(self, hello: Hello | None) -> Document:
         """Give the document as its client tells it, else as it is saved, where the frontend tells which it is."""
         if hello:
             return Document(path=hello.document, cell=hello.cell, cells=hello.cells)
-        path, cell = self._path(), self.source.cell_id
+        path, cell = self.path(), self.source.cell_id
         if path and cell and Path(path).is_file():
             with contextlib.suppress(RecordError):
                 cells = tuple(each for each in cells_of(path) if mark(each))
@@ -280,5 +307,6 @@ class Agent:
         if turn and self.session:
             self.session.conversation = self.session.conversation.without(turn)
 
-    def _path(self) -> str:
+    def path(self) -> str:
+        """Give the notebook's path, where the frontend tells it; else nothing."""
         return str(self.shell.user_ns.get("__session__") or os.environ.get("JPY_SESSION_NAME") or "")

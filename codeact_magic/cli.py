@@ -1,6 +1,6 @@
 """``codeact run``: run a notebook's prompts without a browser, and keep the cells that they make.
 
-Exit status: 0 answered, 1 failed, 2 wrong usage, 130 stopped.
+``codeact doctor``: try a model. Exit status: 0 answered, 1 failed, 2 wrong usage, 130 stopped.
 """
 
 import argparse
@@ -12,10 +12,11 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from .errors import CodeactError, ConfigError
 from .events import (
+    CellDecided,
     CellFinished,
     CellProposed,
     CellStarted,
@@ -27,6 +28,8 @@ from .events import (
     TurnFinished,
     TurnStarted,
 )
+from .notebooks.questions import decision, question
+from .observations import file_line
 from .outputs import plain
 from .turns import Turn, summary
 
@@ -34,18 +37,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 ANSWERED, FAILED, USAGE, STOPPED = 0, 1, 2, 130
+_LINE = 4096  # bytes of an answer, which is what a terminal hands over at once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; give its exit status."""
-    parser, run = _parser()
-    options, unknown = parser.parse_known_args(arguments)
+    options, unknown = _parser().parse_known_args(arguments)
     if unknown:
-        run.error(f"unrecognized arguments: {' '.join(unknown)}")
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.timeout is not None and not options.timeout > 0:
-        run.error("--timeout must be a number of seconds above 0")
+        options.parser.error("--timeout must be a number of seconds above 0")
     if options.prompt is not None and not options.prompt.strip():
-        run.error("--prompt is empty")
+        options.parser.error("--prompt is empty")
     from rich.console import Console  # noqa: PLC0415 - --help must be quick
 
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no umlauts shows question marks
@@ -59,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     console.on_broken_pipe = go_on_unread  # type: ignore[method-assign] # rich would end the run
     try:
-        return asyncio.run(_run(options, console))
+        return int(asyncio.run(options.start(options, console)))
     except ConfigError as error:
         print(f"codeact: {error}", file=sys.stderr)  # noqa: T201
         return USAGE
@@ -70,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return STOPPED
 
 
-def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
-    """Give the parser, and that of ``run``, whose usage says more in an error."""
+def _parser() -> argparse.ArgumentParser:
+    """Give the parser. A command sets ``start``, its coroutine, and ``parser``, whose usage says more in an error."""
     parser = argparse.ArgumentParser(prog="codeact", description="An agent that lives in your notebook's kernel.")
     parser.add_argument("--version", action="version", version=version("codeact_magic"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -89,8 +92,39 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     run.add_argument("--base-url", metavar="U", help="an OpenAI-compatible endpoint")
     run.add_argument("--max-steps", type=int, metavar="N", help="replies that a turn may take")
     run.add_argument("--timeout", type=float, metavar="S", help="seconds that a generated cell may take")
+    run.add_argument("--kernel", metavar="NAME", help="the kernel that runs generated cells")
+    run.add_argument("--approval", choices=("auto", "risky", "ask"), help="which generated cells wait for your word")
+    run.add_argument("--yes", "-y", action="store_true", help="let every generated cell run: --approval auto")
     run.add_argument("--again", action="store_true", help="ask answered prompts again")
-    return parser, run
+    run.set_defaults(start=_run, parser=run)
+    doctor = commands.add_parser(
+        "doctor",
+        help="try a model: address, key, streaming, pictures",
+        description="Try a model with a few small requests, and say what to do where something fails. Settings come "
+        "from the environment and from these options.",
+        epilog="Exit status: 0 it can be used, 1 it cannot, 2 wrong usage, 130 stopped.",
+    )
+    doctor.add_argument("--model", help="[PROVIDER:]NAME, or recorded:NOTEBOOK")
+    doctor.add_argument("--base-url", metavar="U", help="an OpenAI-compatible endpoint")
+    doctor.set_defaults(start=_doctor, parser=doctor, timeout=None, prompt=None)
+    return parser
+
+
+async def _doctor(options: argparse.Namespace, console: "Console") -> int:
+    from rich.markup import escape  # noqa: PLC0415
+
+    from .config import CodeAct, options_from, settings_from  # noqa: PLC0415
+    from .models.doctor import examine  # noqa: PLC0415
+
+    given = {"model": options.model, "base_url": options.base_url}
+    usable: bool | None = False
+    async for check in examine(options_from(settings_from(CodeAct()).with_options(given))):
+        colour = {True: "green", False: "red", None: "dim"}[check.ok]
+        console.print(f"[{colour}]{check.mark}[/] {check.name:9}  {escape(check.said)}")
+        if check.advice:
+            console.print(f"[yellow]             {escape(check.advice)}[/]")
+        usable = check.ok
+    return ANSWERED if usable else FAILED
 
 
 async def _run(options: argparse.Namespace, console: "Console") -> int:
@@ -119,6 +153,8 @@ async def _run(options: argparse.Namespace, console: "Console") -> int:
         "base_url": options.base_url,
         "max_steps": options.max_steps,
         "timeout": options.timeout,
+        "kernel": options.kernel,
+        "approval": "auto" if options.yes else options.approval,
         "again": options.again or None,
     }
     progress = Progress(console)
@@ -128,6 +164,7 @@ async def _run(options: argparse.Namespace, console: "Console") -> int:
         save=lambda: write_notebook(nb, target),
         observe=progress.show,
         options={name: value for name, value in given.items() if value is not None},
+        decide=progress.decide if _is_terminal(sys.stdin) and _is_terminal(sys.stdout) else None,
     )
     loop = asyncio.get_running_loop()
     stops: list[asyncio.Task[None]] = []
@@ -167,6 +204,7 @@ class Progress:
         self._turn = Turn()
         self._status = console.status("Starting the kernel", spinner="dots")
         self._streamed = 0
+        self._asking = False  # the cursor is behind a question
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -191,6 +229,9 @@ class Progress:
             self._turn = Turn()
         self._turn.apply(event)
         out = self._console.print
+        if self._asking:  # the turn ended on it
+            self._asking = False
+            out()
         match event:
             case TurnStarted():
                 out(f"[bold]%%agent[/] {escape(_line(event.prompt, 200))}")
@@ -208,8 +249,13 @@ class Progress:
                 self._status.update(f"Running {escape(_line(event.code, 60))}")
             case CellStarted():
                 pass
+            case CellDecided(decision="rejected"):
+                self._rejected(event)
+                self._status.update("Thinking")
             case CellFinished():
                 out(self._cell(event))
+                for file in event.changes.files:
+                    out(f"      [dim]{escape(_line(file_line(file), 120))}[/]")
                 self._status.update("Thinking")
             case TurnFinished():
                 if event.answer:
@@ -221,12 +267,41 @@ class Progress:
             case _:
                 pass
 
+    async def decide(self, cell: CellProposed, risk: str) -> CellDecided:
+        """Ask in the terminal whether a cell may run."""
+        from rich.syntax import Syntax  # noqa: PLC0415
+
+        self._status.stop()
+        try:
+            self._console.print()
+            self._console.print(Syntax(plain(cell.code), cell.language, background_color="default"))
+            print(question(cell, risk), end="", flush=True)  # noqa: T201 - not a line of its own
+            self._asking = True
+            line = await _line_read()
+            if not line.endswith("\n"):
+                self._console.print()
+            self._asking = False
+        finally:
+            if self._console.is_terminal:
+                self._status.start()
+        return decision(cell, risk, line)
+
     def failed(self, error: Any) -> None:
         """Say which cell failed, and how."""
         from rich.markup import escape  # noqa: PLC0415
 
         said = plain(f"{error.ename}: {error.evalue}")
         self._console.print(f"[red]Failed.[/] {escape(_line(said, 1000))}")
+
+    def _rejected(self, event: CellDecided) -> None:
+        from rich.markup import escape  # noqa: PLC0415
+
+        cell = self._turn.cell(event.cell)
+        self._console.print(f"  \\[ ] [red]✗ not run[/] {escape(_line(cell.code if cell else '', 90))}")
+        if event.by == "setting":  # what the user decided was asked right above
+            for said in (f"It may {event.risk}." if event.risk else "", event.reason):
+                if said:
+                    self._console.print(f"      [yellow]{escape(_line(said, 200))}[/]")
 
     def _cell(self, event: CellFinished) -> str:
         from rich.markup import escape  # noqa: PLC0415
@@ -241,10 +316,33 @@ class Progress:
         return f"  {count} {mark} {escape(_line(cell.code, 90))} [dim]{event.seconds:.1f} s[/]"
 
 
+def _is_terminal(stream: IO[str] | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+async def _line_read() -> str:
+    """Read a line of the terminal; empty at its end. A thread that waits for it would take the next answer too."""
+    loop, terminal = asyncio.get_running_loop(), sys.stdin.fileno()
+    read: asyncio.Future[str] = loop.create_future()
+
+    def take() -> None:
+        line = b""
+        with contextlib.suppress(OSError):  # the terminal is gone
+            line = os.read(terminal, _LINE)
+        if not read.done():
+            read.set_result(line.decode(errors="replace"))
+
+    loop.add_reader(terminal, take)
+    try:
+        return await read
+    finally:
+        loop.remove_reader(terminal)
+
+
 def _has_code(turn: Turn) -> bool:
     from .replies import parse  # noqa: PLC0415
 
-    return bool(parse(turn.steps[-1].text).blocks)
+    return bool(parse(turn.steps[-1].text, turn.language).blocks)
 
 
 def _line(text: str, length: int) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from . import prompts
 from .events import (
+    Cause,
+    CellDecided,
     CellFinished,
     CellOutput,
     CellProposed,
@@ -29,8 +31,10 @@ from .replies import parse
 class _Run:
     """One cell of the reply that is being worked off."""
 
+    cause: Cause = "reply"
     label: str = "[ ]"
     outputs: list[Output] = field(default_factory=list)
+    decided: CellDecided | None = None
     end: CellFinished | None = None
 
 
@@ -40,6 +44,7 @@ class Conversation:
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.events: list[Event] = []
         self._messages: list[Message] = []  # settled: never changed again
+        self._language = "python"
         self._reply: ReplyFinished | None = None  # the reply whose cells are still running
         self._runs: dict[str, _Run] = {}
         self._news = ""  # how the turn before ended, told with the next prompt
@@ -54,13 +59,16 @@ class Conversation:
         match event:
             case TurnStarted():
                 self._settle()
+                self._language = event.language
                 self._messages.append(self._prompt(event))
             case ReplyFinished():
                 self._settle()
                 self._messages.append(Message("assistant", (TextPart(event.text, "reply"),)))
                 self._reply, self._runs = event, {}
             case CellProposed():
-                self._runs[event.cell] = _Run()
+                self._runs[event.cell] = _Run(event.cause)
+            case CellDecided():
+                self._runs.setdefault(event.cell, _Run()).decided = event
             case CellStarted():
                 count = event.execution_count
                 self._runs.setdefault(event.cell, _Run()).label = f"[{count}]" if count is not None else "[ ]"
@@ -100,21 +108,24 @@ class Conversation:
         """Turn the reply's cells into the observation that answers it."""
         if self._reply is None:
             return
-        parts = observation(self._reply, list(self._runs.values()))
+        parts = observation(self._reply, list(self._runs.values()), self._language)
         if parts:
             self._messages.append(Message("user", tuple(parts)))
         self._reply = None
 
 
-def observation(reply: ReplyFinished, runs: Sequence[_Run]) -> list[Part]:
+def observation(reply: ReplyFinished, runs: Sequence[_Run], language: str) -> list[Part]:
     """Tell the model what became of its reply; empty if the reply was the answer."""
-    parsed = parse(reply.text)
+    parsed = parse(reply.text, language)
     parts: list[Part] = []
-    for number, run in enumerate(runs, start=1):
-        parts.extend(observed(number, run.label, run.outputs, run.end))
+    number = 0
+    for run in runs:
+        number += run.cause == "reply"
+        what = {"reply": f"Block {number}", "install": "Install", "again": f"Block {number} again"}[run.cause]
+        parts.extend(observed(what, run.label, run.outputs, run.end, run.decided, block=number))
     notes = []
-    left = len(parsed.blocks) - len(runs)
-    if runs and left > 0:
+    left = len(parsed.blocks) - number
+    if number and left > 0:
         notes.append(prompts.not_run(left))
     if parsed.unclosed:
         notes.append(prompts.UNCLOSED)

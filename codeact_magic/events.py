@@ -14,6 +14,8 @@ operations on earlier outputs: ``{"output_type": "clear_output", "wait": bool}``
 
 Status = Literal["ok", "error", "stopped", "timeout", "died"]
 Reason = Literal["answered", "stopped", "limit", "failed"]
+Decision = Literal["run", "edited", "rejected"]
+Cause = Literal["reply", "install", "again"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,26 +38,52 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileChange:
+    """A file of the working directory that a cell wrote or deleted: its path there, bytes, and MIME type.
+
+    ``more`` stands for files that are not listed: ``path`` says in words how many, ``size`` as a number.
+    """
+
+    path: str
+    change: Literal["new", "changed", "deleted", "more"]
+    size: int = 0
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """Names of the namespace that a cell made, bound anew, or deleted; the values describe the objects' types."""
+    """What a cell left behind.
+
+    Args:
+        created: names of the namespace that it made, with their objects' types.
+        rebound: names that it bound anew, the same.
+        deleted: names that are gone.
+        files: files of the working directory.
+    """
 
     created: dict[str, str] = field(default_factory=dict)
     rebound: dict[str, str] = field(default_factory=dict)
     deleted: tuple[str, ...] = ()
+    files: tuple[FileChange, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.created or self.rebound or self.deleted)
+        return bool(self.created or self.rebound or self.deleted or self.files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnStarted:
-    """A prompt as written, the same with its ``{names}`` filled, and what the model is told of the state beforehand."""
+    """A prompt as written, the same with its ``{names}`` filled, and what the model is told of the state beforehand.
+
+    ``language`` is that of the code; ``kernel`` names the kernel that runs it, where it is not the notebook's.
+    """
 
     turn: str
     thread: str
     prompt: str
     filled: str
     context: str = ""
+    language: str = "python"
+    kernel: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +122,46 @@ class ModelRetried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellProposed:
-    """Code that is about to become a cell. ``target`` names the existing cell that it edits, if it does."""
+    """Code that is about to become a cell.
+
+    Args:
+        cell: its id.
+        step: the reply's number in the turn, from 1.
+        code: the cell's source.
+        language: of the code.
+        target: the existing cell that it edits, if it does.
+        cause: a block of the ``reply``, the ``install`` of a package that it lacked, or the block ``again`` after it.
+    """
 
     cell: str
     step: int
     code: str
     language: str = "python"
     target: str = ""
+    cause: Cause = "reply"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellDecided:
+    """Whether a proposed cell runs, where that was a question.
+
+    Args:
+        cell: its id.
+        decision: it runs, it runs as the user has edited it, or it does not run.
+        risk: what the code may do, as in ``delete: os.remove('a.csv')``; empty if nothing was found in it.
+        by: who decided: the user, or a setting.
+        always: the user allows what was found for the rest of the thread.
+        code: the source as edited.
+        reason: of a rejection, for the model.
+    """
+
+    cell: str
+    decision: Decision
+    risk: str = ""
+    by: Literal["user", "setting"] = "user"
+    always: bool = False
+    code: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +209,7 @@ Event = (
     | ReplyDiscarded
     | ModelRetried
     | CellProposed
+    | CellDecided
     | CellStarted
     | CellOutput
     | CellFinished
@@ -169,7 +231,10 @@ def encode(event: Event) -> dict[str, Any]:
 
 
 def _plain(value: Usage | Changes) -> dict[str, Any]:
-    return {name: list(item) if isinstance(item, tuple) else item for name, item in asdict(value).items()}
+    rows = {name: list(item) if isinstance(item, tuple) else item for name, item in asdict(value).items()}
+    if not rows.get("files", True):
+        del rows["files"]
+    return rows
 
 
 def decode(row: object) -> Event:
@@ -222,11 +287,27 @@ def _nested(kind: type[Usage] | type[Changes], name: str, value: Any) -> Usage |
         elif field_name == "deleted":
             good = isinstance(item, list) and all(isinstance(each, str) for each in item)
             values[field_name] = tuple(item) if good else ()
+        elif field_name == "files":
+            good = isinstance(item, list)
+            values[field_name] = tuple(_file(name, each) for each in item) if good else ()
         else:
             good = isinstance(item, dict) and all(isinstance(each, str) for each in (*item, *item.values()))
         if not good:
             raise ValueError(f"{name}.{field_name} is unusable: {str(item)[:80]!r}")
     return kind(**values)
+
+
+def _file(name: str, row: Any) -> FileChange:
+    good = (
+        isinstance(row, dict)
+        and isinstance(row.get("path"), str)
+        and row.get("change") in ("new", "changed", "deleted", "more")
+        and type(row.get("size", 0)) is int
+        and isinstance(row.get("type", ""), str)
+    )
+    if not good:
+        raise ValueError(f"{name}.files is unusable: {str(row)[:80]!r}")
+    return FileChange(path=row["path"], change=row["change"], size=row.get("size", 0), type=row.get("type", ""))
 
 
 def is_output(value: object) -> bool:

@@ -10,14 +10,18 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Literal
 from uuid import uuid4
 
+from . import packages
 from .conversation import Conversation
-from .errors import ExecutorError, ModelUnavailable
+from .errors import ExecutorError, ModelError, ModelUnavailable
 from .events import (
+    Cause,
+    CellDecided,
     CellFinished,
     CellOutput,
     CellProposed,
@@ -28,6 +32,7 @@ from .events import (
     ReplyDelta,
     ReplyDiscarded,
     ReplyFinished,
+    Status,
     TurnFinished,
     TurnStarted,
     Usage,
@@ -48,6 +53,7 @@ class Limits:
         max_empty: empty replies in a row.
         retries: times that a request is sent again after a passing fault of the endpoint.
         backoff: seconds before the first of them; doubled each time, up to 30, with some jitter.
+        reply_seconds: seconds that one reply may stream.
     """
 
     max_steps: int = 20
@@ -56,6 +62,15 @@ class Limits:
     max_empty: int = 3
     retries: int = 5
     backoff: float = 0.5
+    reply_seconds: float = 900.0
+
+
+Decide = Callable[[CellProposed], Awaitable[CellDecided | None]]
+"""Decides whether a proposed cell runs; None: it runs, and that was no question."""
+
+
+async def run_all(_: CellProposed) -> None:
+    """Let every cell run."""
 
 
 async def run_turn(
@@ -66,12 +81,13 @@ async def run_turn(
     *,
     limits: Limits,
     system: str,
+    decide: Decide = run_all,
     clean: Callable[[Event], Event] = lambda event: event,
 ) -> AsyncGenerator[Event, None]:
     """Yield the events of a turn, each recorded in ``conversation`` before it is handed on.
 
-    ``clean`` sees every event first (it redacts secrets). The last event is ``TurnFinished``, unless something is
-    raised: ``Session.ask`` then writes it.
+    ``decide`` says which cells run. ``clean`` sees every event first (it redacts secrets). The last event is
+    ``TurnFinished``, unless something is raised: ``Session.ask`` then writes it.
     """
 
     def record(event: Event) -> Event:
@@ -94,25 +110,21 @@ async def run_turn(
                 yield (event := record(event))
         assert isinstance(event, ReplyFinished), "_reply ends with a whole reply or raises"
         spent += event.usage
-        reply = parse(event.text)
+        reply = parse(event.text, start.language)
         if event.text.strip() and not (reply.blocks or reply.unclosed or event.cut):
             yield end("answered", answer=event.text.strip())
             return
         empty = 0 if event.text.strip() else empty + 1
         for block in reply.blocks:
-            error = ""
-            async with aclosing(_cell(block, step, executor)) as events:
+            outcome = Outcome()
+            async with aclosing(_block(block, step, start, executor, decide, outcome)) as events:
                 async for event in events:
                     yield record(event)
-                    if isinstance(event, CellOutput) and event.output["output_type"] == "error":
-                        error = plain(f"{event.output.get('ename')}: {event.output.get('evalue')}")
-            if not isinstance(event, CellFinished):
-                raise ExecutorError("The executor ended a cell without a CellDone; see Executor.execute in ports.py.")
-            if event.status == "stopped":
+            if outcome.status == "stopped":
                 yield end("stopped")
                 return
-            if event.status != "ok":
-                failures[f"{block.code}\n{event.status} {error}"] += 1
+            if outcome.status != "ok":
+                failures[f"{block.code}\n{outcome.status} {outcome.error}"] += 1
                 break
         if met := _limit_met(limits, step, spent, empty, failures):
             yield end("limit", detail=met)
@@ -138,6 +150,8 @@ async def _reply(model: Model, messages: tuple[Message, ...], limits: Limits) ->
                         return
                     pieces.append(item)
                     yield ReplyDelta(text=item)
+                    if time.perf_counter() - began > limits.reply_seconds:
+                        raise ModelError(f"The reply was still streaming after {limits.reply_seconds:g} s.")
             raise ModelUnavailable("The reply ended without its closing chunk.")
         except ModelUnavailable as fault:
             if pieces:
@@ -147,26 +161,79 @@ async def _reply(model: Model, messages: tuple[Message, ...], limits: Limits) ->
             wait = min(limits.backoff * 2 ** (attempt - 1), 30.0) * random.uniform(0.8, 1.2)  # noqa: S311
             wait = round(fault.retry_after if fault.retry_after is not None else wait, 2)
             yield ModelRetried(attempt=attempt, reason=str(fault), wait=wait)
+        except ModelError as error:
+            if pieces:
+                yield ReplyDiscarded(reason=str(error))
+            raise
         await asyncio.sleep(wait)
 
 
-async def _cell(block: Block, step: int, executor: Executor) -> AsyncGenerator[Event, None]:
-    """Run one block as a cell."""
-    cell = str(uuid4())
-    yield CellProposed(cell=cell, step=step, code=block.code, language=block.language, target=block.target)
+@dataclass(slots=True)
+class Outcome:
+    """How a block's last cell ended; ``error`` is its last error in a line, ``module`` a package that it lacked."""
+
+    status: Status | Literal["rejected"] = "ok"
+    error: str = ""
+    module: str = ""
+
+
+async def _block(
+    block: Block, step: int, start: TurnStarted, executor: Executor, decide: Decide, outcome: Outcome
+) -> AsyncGenerator[Event, None]:
+    """Run one block as a cell. Where a package is missing, propose its install, and run the block again if it may."""
+
+    def propose(code: str, cause: Cause) -> CellProposed:
+        code = f"%%in_kernel {start.kernel}\n{code}" if start.kernel else code
+        language, target = (block.language, block.target) if cause == "reply" else (start.language, "")
+        return CellProposed(cell=str(uuid4()), step=step, code=code, language=language, target=target, cause=cause)
+
+    cells = [propose(block.code, "reply")]
+    while cells:
+        cell = cells.pop(0)
+        async with aclosing(_cell(cell, executor, decide, outcome)) as events:
+            async for event in events:
+                yield event
+        if outcome.status == "error" and outcome.module and cell.cause == "reply" and start.language == "python":
+            cells.append(propose(packages.install(outcome.module), "install"))
+            if packages.begins_with_imports(block.code, outcome.module):
+                cells.append(propose(block.code, "again"))
+        elif outcome.status != "ok":
+            return
+    if cell.cause == "install":  # the block itself has not run: it did something before the import
+        outcome.status = "error"
+
+
+async def _cell(
+    cell: CellProposed, executor: Executor, decide: Decide, outcome: Outcome
+) -> AsyncGenerator[Event, None]:
+    """Run one cell, if it may."""
+    yield cell
+    outcome.status, outcome.error, outcome.module = "rejected", "", ""
+    decided = await decide(cell)
+    if decided:
+        yield decided
+        if decided.decision == "rejected":
+            return
+    code = decided.code if decided and decided.decision == "edited" else cell.code
     began = time.perf_counter()
-    async with aclosing(executor.execute(block.code, cell)) as items:
+    async with aclosing(executor.execute(code, cell.cell)) as items:
         async for item in items:
             if isinstance(item, CellBegan):
-                yield CellStarted(cell=cell, execution_count=item.execution_count, message=item.message)
+                yield CellStarted(cell=cell.cell, execution_count=item.execution_count, message=item.message)
                 began = time.perf_counter()
             elif isinstance(item, CellDone):
+                outcome.status = item.status
                 seconds = round(time.perf_counter() - began, 3)
                 yield CellFinished(
-                    cell=cell, status=item.status, changes=item.changes, seconds=seconds, detail=item.detail
+                    cell=cell.cell, status=item.status, changes=item.changes, seconds=seconds, detail=item.detail
                 )
+                return
             else:
-                yield CellOutput(cell=cell, output=item)
+                if item["output_type"] == "error":
+                    outcome.error = plain(f"{item.get('ename')}: {item.get('evalue')}")
+                    outcome.module = packages.missing(item)
+                yield CellOutput(cell=cell.cell, output=item)
+    raise ExecutorError("The executor ended a cell without a CellDone; see Executor.execute in ports.py.")
 
 
 def _limit_met(limits: Limits, step: int, spent: Usage, empty: int, failures: Counter[str]) -> str:

@@ -20,9 +20,10 @@ from .config import CodeAct
 
 if TYPE_CHECKING:
     from .agent import Agent
+    from .executors.bridge import Kernels
 
 _CALL = "await __import__('codeact_magic.magic', fromlist=['awaited']).awaited({line!r}, {cell!r})\n"
-_COMMANDS = ("status", "model", "usage", "history", "reset", "continue", "help")
+_COMMANDS = ("status", "model", "doctor", "usage", "history", "reset", "continue", "help")
 _magics: "AgentMagics | None" = None
 
 
@@ -38,6 +39,7 @@ class AgentMagics(Magics):  # type: ignore[misc]
             print(f"The configuration of CodeAct is passed over: {error}", file=sys.stderr)  # noqa: T201
             self.config_of_shell = CodeAct()
         self._agent: Agent | None = None
+        self._kernels: Kernels | None = None
 
     @property
     def agent_of_shell(self) -> "Agent":
@@ -45,14 +47,25 @@ class AgentMagics(Magics):  # type: ignore[misc]
         if self._agent is None:
             from .agent import Agent  # noqa: PLC0415 - %load_ext must stay light
 
-            self._agent = Agent(self.shell, self.config_of_shell)
+            self._agent = Agent(self.shell, self.config_of_shell, lambda: self.kernels)
         return self._agent
+
+    @property
+    def kernels(self) -> "Kernels":
+        """The shell's other kernels."""
+        if self._kernels is None:
+            from .executors.bridge import Kernels  # noqa: PLC0415 - %load_ext must stay light
+
+            self._kernels = Kernels(self.shell)
+        return self._kernels
 
     @magic_arguments()
     @argument("--model", "-m", help="The model's name, or recorded[:NOTEBOOK].")
     @argument("--base-url", help="An OpenAI-compatible endpoint, such as http://localhost:11434/v1.")
     @argument("--max-steps", type=int, help="Replies that the turn may take.")
     @argument("--timeout", type=float, help="Seconds that a generated cell may take.")
+    @argument("--approval", choices=("auto", "risky", "ask"), help="Which generated cells wait for your word.")
+    @argument("--kernel", help="The kernel that runs generated cells, by its kernelspec's name.")
     @argument("--again", action="store_true", default=None, help="Ask again, although the prompt is answered.")
     @argument("words", nargs="*", help="The prompt, or its beginning; for %%agent alone: a command.")
     @line_cell_magic("agent")
@@ -60,10 +73,33 @@ class AgentMagics(Magics):  # type: ignore[misc]
         """Ask a model to work in this notebook: it writes cells, runs them, and answers.
 
         ``%%agent`` takes the cell's text as its prompt. ``%agent`` alone shows the state;
-        ``%agent model [NAME] | usage | history | reset | continue | help``.
+        ``%agent model [NAME] | doctor [NAME] | usage | history | reset | continue | help``.
         """
         self.refuse_nested()
         drive(lambda root: self.run(line, cell, root=root), self.shell)
+
+    @magic_arguments()
+    @argument("--timeout", type=float, help="Seconds that the cell may take.")
+    @argument("--cwd", default="", help="The kernel's working directory, where it is not running yet.")
+    @argument("--stop", action="store_true", help="End the kernel; its next cell starts a new one.")
+    @argument("name", nargs="?", default="", help="The kernelspec's name, or its language.")
+    @line_cell_magic("in_kernel")
+    def in_kernel_magic(self, line: str, cell: str | None = None) -> None:
+        """Run this cell in another Jupyter kernel, which keeps its state: ``%%in_kernel ir``.
+
+        ``%in_kernel`` alone lists the kernels; ``%in_kernel NAME --stop`` ends one.
+        """
+        given = _parsed(self.in_kernel_magic, line)
+        if given.timeout is not None and not given.timeout > 0:
+            raise UsageError("--timeout must be a number of seconds above 0.")
+        if cell is not None and given.name and not given.stop:
+            self.kernels.run(given.name, cell, limit=given.timeout, cwd=given.cwd)
+        elif cell is None and given.name and given.stop:
+            self.kernels.close(given.name)
+        elif cell is None and not given.name:
+            print(self.kernels.listing())  # noqa: T201 - a magic's result
+        else:
+            raise UsageError("Write %%in_kernel NAME above code, %in_kernel NAME --stop, or %in_kernel alone.")
 
     async def run(self, line: str, cell: str | None, *, root: Any = None) -> None:
         """Run a prompt cell, or a command.
@@ -79,6 +115,10 @@ class AgentMagics(Magics):  # type: ignore[misc]
             await self.agent_of_shell.ask(prompt, options, root=root)
         elif words[:1] == ["continue"]:
             await self.agent_of_shell.go_on(options, root=root)
+        elif words[:1] == ["doctor"]:
+            from .commands import doctor  # noqa: PLC0415
+
+            await doctor(self.agent_of_shell, words[1:], options, root=root)
         else:
             from .commands import command  # noqa: PLC0415
 
@@ -100,7 +140,7 @@ class AgentMagics(Magics):  # type: ignore[misc]
         if words[0] == "%%agent":
             line = first.strip().removeprefix("%%agent").strip()
             return [_CALL.format(line=line, cell="".join(lines[1:]))]
-        if words[:2] == ["%agent", "continue"] and not "".join(lines[1:]).strip():
+        if words[:2] in (["%agent", "continue"], ["%agent", "doctor"]) and not "".join(lines[1:]).strip():
             return [_CALL.format(line=first.strip().removeprefix("%agent").strip(), cell=None)]
         return lines
 
@@ -108,16 +148,13 @@ class AgentMagics(Magics):  # type: ignore[misc]
         """Take back what the agent changed in the shell."""
         if self._agent:
             self._agent.close()
+        if self._kernels:
+            self._kernels.close()
 
     def _options(self, line: str) -> dict[str, Any]:
         if line.strip() in ("-h", "--help"):
             line = "help"
-        try:
-            return dict(vars(parse_argstring(self.agent_magic, line)))
-        except UsageError as error:
-            raise UsageError(f"{error} (`%agent help` lists the options)") from None
-        except ValueError as error:  # an apostrophe is an open quotation to the splitter
-            raise UsageError(f"Cannot read the options ({error}): write the prompt below the %%agent line.") from None
+        return dict(vars(_parsed(self.agent_magic, line)))
 
     def _withdrawn(self) -> bool:
         """Say whether this is the queued request of a cell that a turn has replaced meanwhile."""
@@ -128,6 +165,20 @@ class AgentMagics(Magics):  # type: ignore[misc]
         since = replaced.get(str((parent.get("metadata") or {}).get("cellId")))
         sent = (parent.get("header") or {}).get("date")
         return since is not None and sent is not None and sent < since
+
+
+def _parsed(magic: Any, line: str) -> Any:
+    """Parse a magic's options.
+
+    Raises:
+        UsageError: one is unknown, or the line cannot be read.
+    """
+    try:
+        return parse_argstring(magic, line)
+    except UsageError as error:
+        raise UsageError(f"{error} (`%agent help` lists the options)") from None
+    except ValueError as error:  # an apostrophe is an open quotation to the splitter
+        raise UsageError(f"Cannot read the options ({error}): write the text below the magic's line.") from None
 
 
 def _in_a_cell() -> bool:
@@ -216,7 +267,8 @@ def unload(shell: Any) -> None:
     if _magics.transform in transforms:
         transforms.remove(_magics.transform)
     for kind in ("line", "cell"):
-        shell.magics_manager.magics[kind].pop("agent", None)
+        for name in ("agent", "in_kernel"):
+            shell.magics_manager.magics[kind].pop(name, None)
     shell.magics_manager.registry.pop(AgentMagics.__name__, None)
     shell.configurables[:] = [each for each in shell.configurables if each is not _magics.config_of_shell]
     _magics.close()

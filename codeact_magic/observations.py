@@ -4,7 +4,7 @@ import base64
 import re
 from collections.abc import Sequence
 
-from .events import CellFinished, Changes, Output
+from .events import CellDecided, CellFinished, Changes, FileChange, Output
 from .outputs import bounded, fold, plain, text_of
 from .ports import ImagePart, Part, TextPart
 
@@ -20,15 +20,27 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _TRACEBACK = 6_000
 
 
-def observed(number: int, label: str, outputs: Sequence[Output], end: CellFinished | None) -> list[Part]:
+def observed(
+    what: str,
+    label: str,
+    outputs: Sequence[Output],
+    end: CellFinished | None,
+    decided: CellDecided | None = None,
+    *,
+    block: int = 0,
+) -> list[Part]:
     """Describe one cell for the model.
 
     Args:
-        number: which of its reply's blocks the cell was, from 1.
+        what: the cell it was: ``"Block 1"``.
         label: what the user sees as its execution count, such as ``"[4]"``.
         outputs: its outputs as published.
         end: how it ended; None if it never did.
+        decided: what was decided on it, if that was a question.
+        block: the reply's block, from 1.
     """
+    if decided and decided.decision == "rejected":
+        return [TextPart(_rejected(what, decided), "observation", block)]
     shown = fold(outputs)
     texts, images = [], []
     for output in shown:
@@ -37,13 +49,26 @@ def observed(number: int, label: str, outputs: Sequence[Output], end: CellFinish
         if image:
             images.append(image)
     body = bounded("\n".join(text.strip("\n") for text in texts if text.strip()), CAP)
-    head = f"Block {number}, cell {label}: {_status(end)}"
+    head = f"{what}, cell {label}: {_status(end)}"
     if len(images) > IMAGES:
         head += f" ({len(images)} pictures, the last {IMAGES} are shown)"
-    told = [head, body or "(no output)"]
+    told = [head]
+    if decided and decided.decision == "edited":
+        told.append(f"The user edited it before it ran:\n{bounded(decided.code, CAP)}\nIts outputs:")
+    told.append(body or "(no output)")
     if end:
         told.extend(_changed(end.changes))
-    return [TextPart("\n".join(told), "observation"), *images[-IMAGES:]]
+    return [TextPart("\n".join(told), "observation", block), *images[-IMAGES:]]
+
+
+def _rejected(what: str, decided: CellDecided) -> str:
+    risk = f" It was asked about because it may {bounded(decided.risk, 1000)}." if decided.risk else ""
+    reason = bounded(decided.reason.strip(), 2000)
+    if decided.by == "user" and reason:
+        return f"{what} was not run: the user rejected it.{risk} Go on as the user says: {reason}"
+    who = "the user" if decided.by == "user" else "the settings"
+    why = f", as {reason.rstrip('.')}" if reason else ""
+    return f"{what} was not run: {who} rejected it{why}.{risk} Do not try the same in another way; go on without it."
 
 
 def _said(output: Output) -> tuple[str, ImagePart | None]:
@@ -99,4 +124,15 @@ def _changed(changes: Changes) -> list[str]:
             told.append(f"{verb}: {', '.join(rows)}")
     if changes.deleted:
         told.append(f"Deleted names: {', '.join(changes.deleted)}")
+    if changes.files:
+        told.append(f"Files: {', '.join(map(file_line, changes.files))}")
     return told
+
+
+def file_line(file: FileChange) -> str:
+    """Give a file in a few words: ``plot.png (new, 12,345 bytes, image/png)``."""
+    if file.change == "more":
+        return file.path
+    size = "" if file.change == "deleted" else f", {file.size:,} bytes"
+    path = "".join(char if char.isprintable() else "?" for char in file.path)  # it is shown in terminals
+    return f"{path} ({file.change}{size}{f', {file.type}' if file.type else ''})"

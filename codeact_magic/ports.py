@@ -4,15 +4,22 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from .events import Changes, Event, Output, Status, Usage
+from .events import CellDecided, CellProposed, Changes, Event, Output, Status, Usage
 
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """Text of a message. ``kind`` says where it comes from, for whoever compares conversations."""
+    """Text of a message.
+
+    Args:
+        text: what the model reads.
+        kind: where it comes from, for whoever compares conversations.
+        block: the reply's block that an observation is about, from 1; 0 if it is about none, or about all.
+    """
 
     text: str
     kind: Literal["system", "context", "prompt", "reply", "observation"] = "prompt"
+    block: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,17 @@ class CellDone:
 
 
 class Executor(Protocol):
-    """Runs code statefully, one cell at a time."""
+    """Runs code statefully, one cell at a time. ``testing.check_executor`` says what that means in full."""
+
+    @property
+    def language(self) -> str:
+        """The language of its code, as in a fence: ``"python"``, ``"r"``."""
+        ...
+
+    @property
+    def folder(self) -> str:
+        """The code's working directory, as a path of this machine."""
+        ...
 
     def execute(self, code: str, cell: str) -> AsyncGenerator[CellBegan | Output | CellDone, None]:
         """Yield one ``CellBegan``, the outputs as they appear, then one ``CellDone``. Closing it ends the cell.
@@ -105,6 +122,10 @@ class Executor(Protocol):
         """Give what a model should know of the state before it starts: names and their types; empty if nothing."""
         ...
 
+    def interrupt(self) -> None:
+        """Interrupt the running cell, from any thread; where none runs, nothing happens."""
+        ...
+
     async def aclose(self) -> None:
         """Release what the executor holds."""
         ...
@@ -115,4 +136,11 @@ class Notebook(Protocol):
 
     async def show(self, event: Event) -> None:
         """Show one event. Every event of a turn comes by here, in order, once it is recorded."""
+        ...
+
+    async def decide(self, cell: CellProposed, risk: str) -> CellDecided:
+        """Ask the user whether a cell may run, and say what was found in it.
+
+        Where nobody can be asked, it is rejected ``by`` a ``setting``, with a ``reason`` that says how to allow it.
+        """
         ...

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 _FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})[ \t]*([^\n]*)$")
 _PYTHON = {"python", "py", "python3", "ipython"}
 _SHELL = {"bash": "bash", "sh": "sh", "shell": "bash", "pwsh": "script pwsh -NoProfile -Command -"}
+_ALIASES = {"julia": ("jl",), "bash": ("sh", "shell"), "javascript": ("js",), "typescript": ("ts",), "c++": ("cpp",)}
 _TARGET = re.compile(r"(?:^|\s)cell=[\"']?([A-Za-z0-9_-]{1,64})")
 _FILENAME = re.compile(r"#\s*filename:\s*(\S.*?)\s*$")
 _MAGIC = re.compile(r"(?m)(?:(?<=^)|(?<=[ \t]))[%!?].*$|^[ \t]*[\w.]+\?+$")
@@ -38,6 +39,8 @@ class Block:
     lines: list[str] = field(default_factory=list)
     closed: bool = False
     target: str = ""
+    magic: str = ""
+    """The cell magic that runs a shell block in a Python kernel."""
 
     @property
     def source(self) -> str:
@@ -48,10 +51,10 @@ class Block:
     def code(self) -> str:
         """The source of the cell: shell blocks and files become cell magics."""
         source = self.source.rstrip("\n")
-        if self.language in _SHELL:
-            return f"%%{_SHELL[self.language]}\n{source}"
+        if self.magic:
+            return f"%%{self.magic}\n{source}"
         first, _, rest = source.partition("\n")
-        if named := _FILENAME.match(first):
+        if self.language == "python" and (named := _FILENAME.match(first)):
             return f"%%writefile {_inside(named[1])}\n{rest}"
         return source
 
@@ -81,17 +84,17 @@ class Reply:
         return last if isinstance(last, Block) and not last.closed else None
 
 
-def parse(text: str) -> Reply:
-    """Parse a whole reply."""
-    parser = ReplyParser()
+def parse(text: str, language: str = "python") -> Reply:
+    """Parse a whole reply; ``language`` is that of the kernel that its code is for."""
+    parser = ReplyParser(language)
     parser.feed(text)
     return parser.close()
 
 
-def narration(text: str) -> list[str]:
+def narration(text: str, language: str = "python") -> list[str]:
     """Give a reply's text before each block that runs, and last the text behind them all."""
     texts = [""]
-    reply = parse(text)
+    reply = parse(text, language)
     blocks = {id(block) for block in reply.blocks}
     for part in reply.parts:
         if isinstance(part, Narration):
@@ -104,8 +107,10 @@ def narration(text: str) -> list[str]:
 class ReplyParser:
     """Parses a reply piece by piece. ``reply`` is readable at any time; ``close`` gives the final one."""
 
-    def __init__(self, *, strict: bool = False) -> None:
+    def __init__(self, language: str = "python", *, strict: bool = False) -> None:
         self.reply = Reply()
+        self._language = language
+        self._labels = {language, *_ALIASES.get(language, ())} if language != "python" else _PYTHON
         self._strict = strict  # the first fence ends a block, whatever its strings say
         self._text: list[str] = []
         self._line: list[str] = []  # pieces of the line that has not ended
@@ -140,7 +145,7 @@ class ReplyParser:
         blocks = [part for part in self.reply.parts if isinstance(part, Block) and part.language == "python"]
         if self._mistaken and not all(part.closed and _is_python(_MAGIC.sub("pass", part.source)) for part in blocks):
             # The string never ended, so that the fence inside it did end the block: the code has a syntax error.
-            parser = ReplyParser(strict=True)
+            parser = ReplyParser(self._language, strict=True)
             parser.feed("".join(self._text))
             self.reply = parser.close()
         elif self._fence and self._runs is None:
@@ -172,21 +177,22 @@ class ReplyParser:
         words = info.strip().lstrip("{.").split(maxsplit=1)
         self._label = words[0].rstrip("}").lower() if words else ""
         self._fence, self._indent, self._quote = fence, indent, ""
-        if self._label in _PYTHON | set(_SHELL):
+        magic = _SHELL.get(self._label, "") if self._language == "python" else ""
+        if magic or self._label in self._labels:
             self._runs = True
-            language = "python" if self._label in _PYTHON else self._label
             target = _TARGET.search(info)
-            self.reply.parts.append(Block(language, target=target[1] if target else ""))
+            language = self._label if magic else self._language
+            self.reply.parts.append(Block(language, target=target[1] if target else "", magic=magic))
+        elif self._label or self._language != "python":
+            self._runs = False
+            self._narrate(line)
         else:
-            self._runs = False if self._label else None
-            if self._runs is None:
-                self.reply.parts.append(Block("python"))
-            else:
-                self._narrate(line)
+            self._runs = None
+            self.reply.parts.append(Block("python"))
 
     def _open_tag(self, line: str) -> None:
         self._fence, self._indent, self._quote, self._runs = "</execute>", "", "", True
-        self.reply.parts.append(Block("python"))
+        self.reply.parts.append(Block(self._language))
         rest = line.lstrip().removeprefix("<execute>")
         if rest.strip():
             self._inside_fence(rest)

@@ -15,9 +15,10 @@ from dataclasses import fields, replace
 from uuid import uuid4
 
 from . import prompts
+from .approval import Approval, Mode
 from .conversation import Conversation
 from .errors import CodeactError, ConfigError
-from .events import Event, ReplyDelta, TurnFinished, TurnStarted
+from .events import CellDecided, CellProposed, Event, ReplyDelta, TurnFinished, TurnStarted
 from .loop import Limits, run_turn
 from .outputs import redact, secrets_in
 from .ports import Executor, Model, Notebook
@@ -32,6 +33,7 @@ class Session:
         notebook: is shown every event; None shows nothing.
         limits: bounds of each turn.
         system: the system prompt, instead of the default one.
+        approval: which cells the user is asked about, by the notebook: ``auto``, ``risky`` or ``ask``.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class Session:
         *,
         limits: Limits | None = None,
         system: str | None = None,
+        approval: Mode = "risky",
     ) -> None:
         self.model = model
         self.executor = executor
         self.notebook = notebook
         self.limits = limits or Limits()
         self.system = prompts.system_prompt() if system is None else system
+        self.approval = Approval(approval)
         self.conversation = Conversation()
         self.thread = ""
         self.reset()
@@ -55,15 +59,19 @@ class Session:
     def reset(self, thread: str = "", events: Iterable[Event] = ()) -> None:
         """Begin a new thread, or go on with one from its events."""
         self.thread = thread or uuid4().hex[:12]
+        self.approval.reset()
         self.conversation = Conversation(events)
 
-    async def ask(self, prompt: str, *, filled: str | None = None, turn: str = "") -> AsyncGenerator[Event, None]:
+    async def ask(
+        self, prompt: str, *, filled: str | None = None, turn: str = "", kernel: str = ""
+    ) -> AsyncGenerator[Event, None]:
         """Run one turn and yield its events; the last is the turn's only ``TurnFinished``.
 
         Args:
             prompt: as the user wrote it.
             filled: the same with the values of ``{names}``, which is what the model is sent; the prompt by default.
             turn: an id for the turn.
+            kernel: names the kernel that runs the cells, where each of them says so by ``%%in_kernel``.
 
         Raises:
             ConfigError: the prompt is empty; no turn was begun.
@@ -79,15 +87,30 @@ class Session:
             prompt=prompt,
             filled=prompt if filled is None else filled,
             context=await self.executor.context(),
+            language=self.executor.language,
+            kernel=kernel,
         )
+        ask = self.notebook.decide if self.notebook is not None else None
+
+        async def decide(cell: CellProposed) -> CellDecided | None:
+            return await self.approval.decide(cell, start, self.executor.folder, ask)
+
         steps = run_turn(
-            start, self.conversation, self.model, self.executor, limits=self.limits, system=self.system, clean=clean
+            start,
+            self.conversation,
+            self.model,
+            self.executor,
+            limits=self.limits,
+            system=self.system,
+            decide=decide,
+            clean=clean,
         )
         began, ended = time.perf_counter(), False
         try:
             async with contextlib.aclosing(steps) as events:
                 async for event in events:
                     ended = isinstance(event, TurnFinished)
+                    self.approval.see(event, self.executor.folder)
                     await self._show(event)
                     yield event
         except BaseException as error:

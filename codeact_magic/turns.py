@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .events import (
+    Cause,
+    CellDecided,
     CellFinished,
     CellOutput,
     CellProposed,
@@ -24,6 +26,9 @@ from .events import (
 from .outputs import fold
 from .replies import ReplyParser, narration
 
+BROKEN = ("rejected", "error", "stopped", "timeout", "died")
+"""Statuses of a cell behind which nothing of its reply was reached."""
+
 
 @dataclass(slots=True)
 class Cell:
@@ -32,7 +37,9 @@ class Cell:
     id: str
     step: int
     code: str
-    status: Literal["proposed", "running", "ok", "error", "stopped", "timeout", "died"] = "proposed"
+    cause: Cause = "reply"
+    status: Literal["proposed", "running", "rejected", "ok", "error", "stopped", "timeout", "died"] = "proposed"
+    decided: CellDecided | None = None
     execution_count: int | None = None
     published: list[Output] = field(default_factory=list)
     changes: Changes = field(default_factory=Changes)
@@ -62,10 +69,15 @@ class Step:
     def parts(self) -> list["str | Cell"]:
         """Text and cells in their order; what follows a cell that failed was never reached."""
         parts: list[str | Cell] = []
+        blocks: list[list[Cell]] = []  # a block's own cell, and the install that it led to
+        for cell in self.cells:
+            if cell.cause == "reply" or not blocks:
+                blocks.append([])
+            blocks[-1].append(cell)
         for place, text in enumerate(self.said):
-            reached = place <= len(self.cells) and all(cell.status != "error" for cell in self.cells[:place])
+            reached = place <= len(blocks) and not any(group[-1].status in BROKEN for group in blocks[:place])
             parts.append(text if reached else "")
-            parts.extend(self.cells[place : place + 1])
+            parts.extend(cell for group in blocks[place : place + 1] for cell in group)
         return [part for part in parts if part]
 
 
@@ -86,6 +98,7 @@ class Turn:
     detail: str = ""
     seconds: float = 0.0
     parser: ReplyParser | None = None
+    language: str = "python"
 
     @property
     def cells(self) -> list[Cell]:
@@ -101,9 +114,10 @@ class Turn:
         match event:
             case TurnStarted():
                 self.id, self.thread, self.prompt = event.turn, event.thread, event.prompt
+                self.language = event.language
             case ReplyDelta():
                 self.notice = ""
-                self.parser = self.parser or ReplyParser()
+                self.parser = self.parser or ReplyParser(self.language)
                 self.parser.feed(event.text)
             case ReplyFinished():
                 self._replied(event)
@@ -123,7 +137,7 @@ class Turn:
                 self._celled(event)
 
     def _replied(self, event: ReplyFinished) -> None:
-        self.steps.append(Step(narration(event.text), text=event.text))
+        self.steps.append(Step(narration(event.text, self.language), text=event.text))
         self.usage += event.usage
         self.model = event.model or self.model
         self.parser, self.notice = None, ""
@@ -133,7 +147,12 @@ class Turn:
             case CellProposed():
                 if not self.steps:
                     self.steps.append(Step())
-                self.steps[-1].cells.append(Cell(event.cell, event.step, event.code))
+                self.steps[-1].cells.append(Cell(event.cell, event.step, event.code, event.cause))
+            case CellDecided():
+                if cell := self.cell(event.cell):
+                    cell.decided = event
+                    cell.code = event.code or cell.code
+                    cell.status = "rejected" if event.decision == "rejected" else cell.status
             case CellStarted():
                 if cell := self.cell(event.cell):
                     cell.status, cell.execution_count = "running", event.execution_count

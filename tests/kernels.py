@@ -76,18 +76,18 @@ class Kernel:
         self._ran: defaultdict[str, Ran] = defaultdict(Ran)
         self.input = ""  # what input() is answered with
 
-    def send(self, code: str, *, cell: str = "") -> str:
+    def send(self, code: str, *, cell: str = "", stdin: bool = True) -> str:
         """Send an execute request and give its id."""
         client = self.client
-        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": True}
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": stdin}
         message = client.session.msg("execute_request", {**content, "stop_on_error": True})
         message["metadata"] = {"cellId": cell} if cell else {}
         client.shell_channel.send(message)
         return str(message["header"]["msg_id"])
 
-    def run(self, code: str, *, cell: str = "", timeout: float = 60, **hooks: Any) -> Ran:
+    def run(self, code: str, *, cell: str = "", stdin: bool = True, timeout: float = 60, **hooks: Any) -> Ran:
         """Run code and wait for its end."""
-        return self.wait(self.send(code, cell=cell), timeout=timeout, **hooks)
+        return self.wait(self.send(code, cell=cell, stdin=stdin), timeout=timeout, **hooks)
 
     def wait(self, request: str, *, timeout: float = 60, on: Any = None) -> Ran:
         """Wait for the end of a request; ``on`` sees every iopub message, whatever its parent."""
@@ -122,7 +122,12 @@ class Kernel:
 def kernel(cwd: Path | str, base_url: str = NOWHERE, *, load: bool = True, **environment: str) -> Iterator[Kernel]:
     """Start a kernel, with the extension loaded unless told otherwise, talking to the server at ``base_url``."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("CODEACT_", "OPENAI_", "PYTEST_"))}
-    env |= {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": base_url, "IPYTHONDIR": str(cwd)} | environment
+    env |= {
+        "OPENAI_API_KEY": KEY,
+        "OPENAI_BASE_URL": base_url,
+        "IPYTHONDIR": str(Path(cwd, ".ipython")),
+        "CODEACT_APPROVAL": "auto",
+    } | environment
     manager = KernelManager(kernel_name="python3")
     with Path(os.devnull).open("w") as sink:
         manager.start_kernel(cwd=str(cwd), env=env, stdout=sink, stderr=sink)

@@ -34,7 +34,7 @@ def environment(base_url: str = NOWHERE, **more: str) -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("CODEACT_", "OPENAI_", "PYTEST_"))
     }
-    return kept | {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": KEY} | more
+    return kept | {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": KEY, "CODEACT_APPROVAL": "auto"} | more
 
 
 def start(*arguments: Any, base_url: str = NOWHERE, **more: str) -> "subprocess.Popen[str]":

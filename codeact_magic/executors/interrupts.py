@@ -33,6 +33,7 @@ class Interrupts:
         self._old: Any = None
         self.hits = 0  # the user's
         self.by_limit = False  # the next interrupt comes from a time limit
+        self.asking = False  # the main thread waits for the user's word
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -60,7 +61,7 @@ class Interrupts:
         by_limit, self.by_limit = self.by_limit, False
         self.hits += not by_limit
         where = self._where(frame)
-        if where == "cell":
+        if where == "cell" or self.asking:
             raise KeyboardInterrupt  # IPython's run_code catches it
         self._loop.call_soon_threadsafe(self._cancel if by_limit else self._stop)
         if where == "task":

@@ -6,6 +6,7 @@ widgets, ``input()``. Only ending the kernel is refused.
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, Protocol
@@ -13,9 +14,11 @@ from typing import Any, Protocol
 from ..events import Output
 from ..outputs import secrets_in
 from ..ports import CellBegan, CellDone
-from . import namespace
 from .interrupts import Interrupts, Watchdog, interrupt_self, trimmed
 from .iopub import KernelOutputs, new_message
+from .namespace import changes_from, context_from
+from .pip import folding
+from .probe import Probe
 from .sink import Sink, Watch
 from .terminal import TerminalOutputs, _replaced
 
@@ -57,14 +60,21 @@ class LiveExecutor:
         self._blocked = False  # a cell runs synchronously
         self._interrupts: Interrupts | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._told: namespace.Snapshot = {}
+        self._probe = Probe(shell.user_ns, shell.user_ns_hidden)
+
+    language = "python"
+
+    @property
+    def folder(self) -> str:
+        """The kernel's working directory."""
+        try:
+            return os.getcwd()  # noqa: PTH109 - as text
+        except OSError:  # a cell has deleted it
+            return ""
 
     async def context(self) -> str:
         """Name the user's variables that are new or changed since the model last heard of them."""
-        own = self._names()
-        news = {name: value for name, value in own.items() if self._told.get(name) != id(value)}
-        self._told = namespace.snapshot(own)
-        return namespace.context(news)
+        return context_from(self._probe.context())
 
     def prepare(self, *, limit: float | None, watch: Watch | None) -> None:
         """Set a turn's limit per cell, and who sees each output at its source, also while a cell blocks."""
@@ -72,7 +82,7 @@ class LiveExecutor:
 
     def forget(self) -> None:
         """Begin a new thread: the model has heard of no variable yet."""
-        self._told = {}
+        self._probe.forget()
 
     def cancel(self) -> bool:
         """Cancel the cell that is awaited, if there is one."""
@@ -81,12 +91,30 @@ class LiveExecutor:
         self._task.cancel()
         return True
 
+    def interrupt(self) -> None:
+        """Interrupt the running cell, from any thread."""
+        if self._blocked or (self._task and not self._task.done()):
+            interrupt_self()
+
     def stop(self) -> None:
         """End the running cell, or the turn where none runs; callable from any thread."""
         if self._blocked:
             interrupt_self()
         elif self._interrupts:
             self._interrupts.stop_soon()
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """Let an interrupt raise ``KeyboardInterrupt`` in the main thread, which waits for the user's word within."""
+        interrupts = self._interrupts
+        if interrupts is None:
+            yield
+            return
+        interrupts.asking = True
+        try:
+            yield
+        finally:
+            interrupts.asking = False
 
     @contextlib.contextmanager
     def interruptible(self, stop: Callable[[], object], root: Any = None) -> Iterator[Interrupts]:
@@ -111,8 +139,7 @@ class LiveExecutor:
         with contextlib.ExitStack() as stack:
             interrupts = self._interrupts or stack.enter_context(self.interruptible(lambda: None))
             interrupts.install()
-            before = namespace.snapshot(self._names())
-            sink = Sink(cell, secrets_in(), self._watch)
+            sink = Sink(cell, secrets_in(), self._watch, folding(code))
             succeeded = False
             with self._source.capture(sink, code, message, count), self._guarded():
                 watchdog = stack.enter_context(Watchdog(self._limit, interrupts))
@@ -130,21 +157,17 @@ class LiveExecutor:
             interrupts.install()
         for output in sink.drain():
             yield output
-        own = self._names()
-        self._told = namespace.snapshot(own)
+        changes = changes_from(self._probe.changes())
         if interrupts.hits:
-            yield CellDone(status="stopped", changes=namespace.changes(before, own))
+            yield CellDone(status="stopped", changes=changes)
         elif watchdog.fired:
             detail = f"It ran longer than the limit of {self._limit:g} s; the kernel and its names are kept."
-            yield CellDone(status="timeout", changes=namespace.changes(before, own), detail=detail)
+            yield CellDone(status="timeout", changes=changes, detail=detail)
         else:
-            yield CellDone(status="ok" if succeeded else "error", changes=namespace.changes(before, own))
+            yield CellDone(status="ok" if succeeded else "error", changes=changes)
 
     async def aclose(self) -> None:
         """Nothing is held between cells."""
-
-    def _names(self) -> dict[str, Any]:
-        return namespace.names(self._shell.user_ns, self._shell.user_ns_hidden)
 
     def _prepared(self, code: str) -> tuple[str | None, bool]:
         """Transform a cell as the kernel does, and say whether it must be awaited."""

@@ -1,73 +1,51 @@
-"""The user's namespace: which names are there, what they are, and what a cell did to them."""
+"""What a probe found in a kernel, for the model; and the values of names in a prompt."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..events import Changes
+from ..events import Changes, FileChange
 from ..outputs import bounded
+from .probe import MOST, MOST_FILES
 
-_SHAPED = ("pandas", "numpy", "polars", "torch", "xarray", "scipy")
-_SIZED = (list, tuple, dict, set, frozenset)
-MOST = 60
-"""Names that the model is told of at once."""
-
-Snapshot = dict[str, int]
+_LONGEST = 300  # characters of one text of a report
 
 
-def names(namespace: Mapping[str, Any], hidden: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the user's own names: not IPython's, not those that begin with an underscore."""
-    own = {}
-    for name, value in list(namespace.items()):
-        if not isinstance(name, str) or name.startswith("_") or (name in hidden and hidden[name] is value):
-            continue
-        if name not in ("In", "Out", "get_ipython", "exit", "quit", "open"):
-            own[name] = value
-    return own
+def changes_from(report: Mapping[str, Any]) -> Changes:
+    """Read a probe's report; what makes no sense in it is passed over, as it may come from another kernel."""
+
+    def names(key: str) -> dict[str, str]:
+        rows = report.get(key)
+        found = list(rows.items())[: MOST + 1] if isinstance(rows, dict) else []
+        return {str(name)[:_LONGEST]: str(kind)[:_LONGEST] for name, kind in found}
+
+    deleted, files = report.get("deleted"), report.get("files")
+    return Changes(
+        created=names("created"),
+        rebound=names("rebound"),
+        deleted=tuple(str(name)[:_LONGEST] for name in deleted[:MOST]) if isinstance(deleted, list) else (),
+        files=tuple(filter(None, map(_file, files[: MOST_FILES + 1]))) if isinstance(files, list) else (),
+    )
 
 
-def snapshot(own: Mapping[str, Any]) -> Snapshot:
-    """Note which object each name is bound to. Only the identity is kept: a reference would keep memory alive."""
-    return {name: id(value) for name, value in own.items()}
+def _file(row: Any) -> FileChange | None:
+    if not isinstance(row, dict) or row.get("change") not in ("new", "changed", "deleted", "more"):
+        return None
+    size = row.get("size")
+    return FileChange(
+        path=str(row.get("path"))[:1000],
+        change=row["change"],
+        size=size if type(size) is int and 0 <= size < 2**53 else 0,
+        type=str(row.get("type") or "")[:_LONGEST],
+    )
 
 
-def changes(before: Snapshot, own: Mapping[str, Any]) -> Changes:
-    """Compare the namespace with a snapshot of it."""
-    created = {name: describe(value) for name, value in own.items() if name not in before}
-    rebound = {name: describe(value) for name, value in own.items() if before.get(name, id(value)) != id(value)}
-    deleted = tuple(sorted(before.keys() - own.keys()))
-    return Changes(created=_first(created), rebound=_first(rebound), deleted=deleted[:MOST])
-
-
-def _first(described: dict[str, str]) -> dict[str, str]:
-    kept = dict(sorted(described.items())[:MOST])
-    if len(described) > MOST:
-        kept[f"and {len(described) - MOST} more"] = ""
-    return kept
-
-
-def describe(value: object) -> str:
-    """Give an object's type, with the size where asking for it runs no code of the user's: ``DataFrame 120x5``."""
-    kind = type(value)
-    name = str(type.__dict__["__name__"].__get__(kind))[:80]
-    if any(kind is each for each in _SIZED):
-        return f"{name} of {len(value)}"  # type: ignore[arg-type]
-    module = type.__dict__["__module__"].__get__(kind)
-    if not isinstance(module, str) or module.split(".")[0] not in _SHAPED:
-        return name
-    try:
-        shape = value.shape  # type: ignore[attr-defined]
-        return f"{name} {'x'.join(str(int(size)) for size in shape)}".strip()
-    except Exception:  # noqa: BLE001 - a stranger's property may raise anything
-        return name
-
-
-def context(own: Mapping[str, Any]) -> str:
-    """Tell the model which names there are."""
-    if not own:
-        return ""
-    rows = _first({name: describe(value) for name, value in own.items()})
-    return "Names in the kernel: " + ", ".join(f"{name} ({kind})" if kind else name for name, kind in rows.items())
+def context_from(report: Mapping[str, Any]) -> str:
+    """Tell the model which names are new or bound anew, from a probe's report."""
+    found = changes_from(report)
+    rows = found.created | found.rebound
+    told = ", ".join(f"{name} ({kind})" if kind else name for name, kind in rows.items())
+    return f"Names in the kernel: {told}" if told else ""
 
 
 _NAME = re.compile(r"(?<!\{)\{([^\W\d]\w*(?:\.[^\W\d]\w*)*)\}(?!\})")

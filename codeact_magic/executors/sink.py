@@ -8,6 +8,7 @@ from typing import Any
 
 from ..events import Output
 from ..outputs import bounded, display_id, redact, text_of, valid
+from .pip import PipFold
 
 MAX_TEXT = 200_000
 """Characters of a cell's streams, and of any one text of a rich output, that are shown; the rest is counted."""
@@ -27,13 +28,17 @@ class Sink:
         cell: the cell's id.
         secrets: values that no output may show.
         watch: sees each output at once, also while the cell blocks the main thread.
+        fold: shortens what installers of packages print; see ``pip.folding``.
     """
 
-    def __init__(self, cell: str, secrets: Sequence[str] = (), watch: Watch | None = None) -> None:
+    def __init__(
+        self, cell: str, secrets: Sequence[str] = (), watch: Watch | None = None, fold: PipFold | None = None
+    ) -> None:
         self.cell = cell
         self.closed = False
         self._secrets = secrets
         self._watch = watch
+        self._fold = fold
         self._lock = threading.RLock()  # an object that is collected within may print
         self._queue: list[Output] = []
         self._text = 0  # characters of streams that were passed on
@@ -47,9 +52,9 @@ class Sink:
         self._wake: Callable[[], None] | None = None
 
     def take(self, output: Output) -> Output | None:
-        """Keep an output and give it as it may be shown, or None if it is beyond the bounds."""
+        """Keep an output and give it as it may be shown, or None if it is beyond the bounds or may come later."""
         with self._lock:
-            safe = self._stream(output) if output["output_type"] == "stream" else self._other(output)
+            safe = self._folded(output) if output["output_type"] == "stream" else self._other(output)
             if safe is not None and not self.closed:
                 self._keep(safe)
         if safe is not None and self._watch:
@@ -62,6 +67,9 @@ class Sink:
         """Close the sink and give the outputs that say what was left out, with the streams' tail."""
         notes: list[Output] = []
         with self._lock:
+            for name, text in self._fold.finish() if self._fold else ():
+                if safe := self._stream({"output_type": "stream", "name": name, "text": text}):
+                    notes.append(safe)
             if self._tail:
                 left = f"\n... [{self._left_out:,} characters left out] ...\n" if self._left_out else ""
                 name = self._tail[-1][0]
@@ -121,6 +129,15 @@ class Sink:
         self._clearing = False
         self._queue = [{"output_type": "clear_output", "wait": False}]
         self._rich = self._bytes = 0
+
+    def _folded(self, output: Output) -> Output | None:
+        """Pass a stream through the fold; what that gives back of both streams comes under this one's name."""
+        if self._fold is None or self.closed:
+            return self._stream(output)
+        pieces = self._fold.take(str(output["name"]), valid(text_of(output["text"])))
+        name = pieces[0][0] if len(pieces) == 1 else output["name"]
+        text = "".join(text for _, text in pieces)
+        return self._stream({"output_type": "stream", "name": name, "text": text}) if text else None
 
     def _stream(self, output: Output) -> Output | None:
         text, name = redact(valid(text_of(output["text"])), self._secrets), str(output["name"])

@@ -3,63 +3,76 @@
 import os
 import re
 import time
-from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from math import isnan
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from ..errors import BadCredentials, ContextTooLong, ModelError, ModelUnavailable
+from .credentials import PLACEHOLDER, credentials_for
+from .options import OpenAIOptions, base_url_of, shown, version_of
+from .providers import AZURE, OPENAI, PROVIDERS, Provider, provider_of
 
 if TYPE_CHECKING:
-    from openai import APIConnectionError, APIError
+    from openai import APIConnectionError, APIError, AsyncOpenAI
+    from openai._types import RequestOptions
 
-DEFAULT_URL = "https://api.openai.com/v1"
-PLACEHOLDER = "no-key"
-"""The client wants some key; local servers want none."""
+__all__ = ["Endpoint", "OpenAIOptions", "base_url_of", "endpoint_from", "shown"]
 
 _MAX_WAIT = 300.0  # seconds; a longer Retry-After would look like a hang
 _CONTEXT = re.compile(r"context[ _](length|window|size)|maximum context|prompt is too long", re.IGNORECASE)
 _TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^<>]*>", re.IGNORECASE | re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenAIOptions:
-    """What is asked of the endpoint; ``None`` and empty values are not sent.
-
-    Args:
-        model: the endpoint's name of the model.
-        base_url: address up to and with ``/v1``; empty means ``OPENAI_BASE_URL``, else OpenAI itself.
-        max_output_tokens: bound on one reply, sent as ``max_completion_tokens``.
-        headers: further HTTP headers.
-        body: further fields of the request's JSON.
-        timeout: the longest silence in seconds: to connect, to the first byte, and between two pieces.
-    """
-
-    model: str
-    base_url: str = field(default="", repr=False)  # it may hold a password
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    max_output_tokens: int | None = None
-    reasoning_effort: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: Mapping[str, Any] = field(default_factory=dict)
-    timeout: float = 120.0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Endpoint:
-    """Where a request goes and what must not be shown of it, and what is said of its failures."""
+    """Where a request goes and what must not be shown of it, and what is said of its failures.
 
-    url: str  # without credentials
+    Args:
+        provider: whose names of the fields and whose key are used.
+        url: the address that the protocol's paths follow, without credentials.
+        shown: the address for sentences.
+        model: the endpoint's name of the model.
+        timeout: seconds of silence, for sentences.
+        headers: the credentials and the user's own headers.
+        query: what follows the path.
+        source: where the credential comes from, as the subject of a sentence; empty where none is sent.
+        secrets: texts to redact, the longest first.
+    """
+
+    provider: Provider
+    url: str
     shown: str
     model: str
     timeout: float
-    authorization: str
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    source: str
     secrets: tuple[str, ...]
+
+    def client(self) -> "AsyncOpenAI":
+        """Make a client of this address, to be closed in the loop that it is made in."""
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient  # noqa: PLC0415 - lazy, it takes long
+
+        # Our own HTTP client: the default one closes itself in whatever loop runs when it is collected. Redirects would
+        # carry the extra headers to a host that the user did not name.
+        http = DefaultAsyncHttpxClient(timeout=self.timeout, follow_redirects=False)
+        return AsyncOpenAI(
+            api_key=PLACEHOLDER, base_url=self.url, timeout=self.timeout, max_retries=0, http_client=http
+        )
+
+    def options(self) -> "RequestOptions":
+        """Give what every request of such a client must carry."""
+        from openai import Omit  # noqa: PLC0415 - lazy, it takes long
+
+        unsent = {"Authorization"}
+        if self.provider is not OPENAI:
+            # The client adds what these variables hold for OpenAI, wherever it sends to.
+            custom = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+            unsent |= {"OpenAI-Organization", "OpenAI-Project", *(line.partition(":")[0].strip() for line in custom)}
+        return {"headers": {**dict.fromkeys(unsent, Omit()), **self.headers}, "params": self.query}
 
     def check(self, content_type: str) -> None:
         """Refuse an answer that is no stream: a web page, or a server that does not stream."""
@@ -87,7 +100,10 @@ class Endpoint:
 
         if isinstance(error, APIConnectionError):
             return self._no_answer(error, streaming=streaming)
-        body = error.body if isinstance(error.body, Mapping) else {"message": error.body}
+        body = error.body
+        if isinstance(body, list) and body and isinstance(body[0], Mapping):  # as Google's gateways wrap it
+            body = body[0].get("error", body[0])
+        body = body if isinstance(body, Mapping) else {"message": body}
         code = f"{body.get('code')} {body.get('type')}"
         message = self.plain(str(body.get("message") or body.get("detail") or body.get("error") or ""))
         said = f": {message}" if message else "."
@@ -110,18 +126,29 @@ class Endpoint:
         if 300 <= status < 400:
             return ModelError(f"{self.shown} redirects (HTTP {status}): name the address it leads to with --base-url.")
         known: dict[int, tuple[type[ModelError], str]] = {
-            401: (BadCredentials, f"{self.shown} did not accept the key: check OPENAI_API_KEY."),
-            403: (BadCredentials, f"The key in OPENAI_API_KEY may not use {self.model!r} at {self.shown}{said}"),
-            404: (
-                ModelError,
-                (
-                    f"{self.shown} knows no model {self.model!r}, or is not the right address: "
-                    f"change --model or --base-url{said}"
-                ),
-            ),
+            401: (BadCredentials, self._not_accepted()),
+            403: (BadCredentials, f"{self.source or 'The request'} may not use {self.model!r} at {self.shown}{said}"),
+            404: (ModelError, self._not_found(said)),
         }
         kind, sentence = known.get(status, (ModelError, answered))
         return kind(sentence)
+
+    def _not_accepted(self) -> str:
+        if self.source:
+            return f"{self.shown} did not accept {self.source[0].lower()}{self.source[1:]}: check it."
+        if self.provider.key:
+            return f"{self.shown} wants a key: set {self.provider.key}."
+        return (
+            f"{self.shown} wants a key, and `{self.provider.name}:` sends none: set OPENAI_API_KEY and give "
+            f"`--model openai:{self.model} --base-url {self.shown}`."
+        )
+
+    def _not_found(self, said: str) -> str:
+        pull = f"fetch it with `{self.provider.pull} {self.model}`, or " if self.provider.pull else ""
+        return (
+            f"{self.shown} knows no model {self.model!r}, or is not the right address: "
+            f"{pull}change --model or --base-url{said}"
+        )
 
     def _no_answer(self, error: "APIConnectionError", *, streaming: bool) -> ModelUnavailable:
         from openai import APITimeoutError  # noqa: PLC0415 - lazy, it takes long
@@ -133,9 +160,9 @@ class Endpoint:
             return ModelUnavailable(f"The stream of {self.shown} broke off.")
         if cause in {"ConnectError", "ConnectTimeout"}:
             reason = self.plain(str(error.__cause__), 120)
+            start = self.provider.setup if self.provider.port else "start the server there"
             return ModelUnavailable(
-                f"No connection to {self.shown}{f' ({reason})' if reason else ''}: "
-                "start the server there, or check --base-url."
+                f"No connection to {self.shown}{f' ({reason})' if reason else ''}: {start}, or check --base-url."
             )
         if isinstance(error, APITimeoutError):
             return ModelUnavailable(f"{self.shown} gave no answer for {self.timeout:g} s.")
@@ -147,14 +174,21 @@ class Endpoint:
         return text
 
 
-def endpoint_from(options: OpenAIOptions) -> Endpoint:
+async def endpoint_from(options: OpenAIOptions) -> Endpoint:
     """Find the address and the credentials in the options and the environment.
 
     Raises:
-        BadCredentials: OpenAI itself is meant, and there is no key; or the key cannot be one.
-        ModelError: the address is unusable.
+        BadCredentials: the provider takes nobody without a key, and there is none; or the key cannot be one.
+        ModelError: the address is missing or unusable, or the model is.
     """
-    base, key = base_url_of(options), os.environ.get("OPENAI_API_KEY", "").strip()
+    provider, model = provider_of(options.model)
+    base = base_url_of(options)
+    if not base:
+        raise ModelError(
+            f"{provider.name} has no address that fits all: set {provider.address}, or give it with --base-url."
+        )
+    if not model:
+        raise ModelError(f"`{provider.name}:` names no model: write `--model {provider.name}:NAME`.")
     try:
         parts = urlsplit(base)
         # The client appends its paths to the end of the URL, so that a query would swallow them.
@@ -163,39 +197,39 @@ def endpoint_from(options: OpenAIOptions) -> Endpoint:
     except ValueError:
         usable = False
     if not usable:
-        raise ModelError(f"{shown(base)!r} is not an http or https address without a query: check --base-url.")
-    own = {name.lower(): value for name, value in options.headers.items()}
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    if not key and not user and "authorization" not in own and parts.hostname == urlsplit(DEFAULT_URL).hostname:
-        raise BadCredentials(
-            "There is no API key: set OPENAI_API_KEY, or name a local server with --base-url, "
-            "or try `--model recorded:NOTEBOOK.ipynb`, which needs no key."
+        variable = "" if options.base_url.strip() or not provider.address else f" or {provider.address}"
+        raise ModelError(
+            f"{shown(base)!r} is not an http or https address without a query: check --base-url{variable}."
         )
-    if not (key.isascii() and key.isprintable()):
-        raise BadCredentials("OPENAI_API_KEY holds characters that no key has: copy the key again.")
-    basic = b64encode(f"{user}:{password}".encode()).decode()
-    authorization = own.get("authorization") or (f"Basic {basic}" if user else f"Bearer {key or PLACEHOLDER}")
-    hidden = {key, password, parts.password or "", basic if user else ""}
-    hidden |= {part for value in own.values() for part in (value, value.rpartition(" ")[2]) if len(part) >= 8}
+    owner = _owner(parts.hostname)
+    if provider is not OPENAI and owner not in {None, provider}:
+        raise ModelError(f"The key of {provider.name} is not sent to {shown(base)}: check --model or --base-url.")
+    credentials = await credentials_for(
+        provider,
+        model,
+        options.headers,
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        required=owner is OPENAI if provider is OPENAI else bool(provider.keys),
+    )
+    hidden = {each for each in {*credentials.secrets, parts.password or ""} if len(each) >= 4}
+    version = version_of(options) if provider is AZURE else ""
     return Endpoint(
+        provider=provider,
         url=parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(),
         shown=shown(base),
-        model=options.model,
+        model=model,
         timeout=options.timeout,
-        authorization=authorization,
-        secrets=tuple(sorted((each for each in hidden if len(each) >= 4), key=len, reverse=True)),
+        headers=credentials.headers,
+        query={"api-version": version} if version else {},
+        source=credentials.source,
+        secrets=tuple(sorted(hidden, key=len, reverse=True)),
     )
 
 
-def base_url_of(options: OpenAIOptions) -> str:
-    """Give the address that the options, or else the environment, name."""
-    return options.base_url.strip() or os.environ.get("OPENAI_BASE_URL", "").strip() or DEFAULT_URL
-
-
-def shown(url: str) -> str:
-    """Give a URL without what may be secret in it: user, password and query."""
-    scheme, mark, rest = url.partition("://") if "://" in url else ("", "", url)
-    return scheme + mark + re.split(r"[?#]", rest.rpartition("@")[2])[0]
+def _owner(host: str | None) -> Provider | None:
+    """Give the provider with a key whose own host this is."""
+    return next((each for each in PROVIDERS.values() if each.keys and urlsplit(each.base_url).hostname == host), None)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

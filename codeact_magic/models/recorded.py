@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..conversation import Conversation
 from ..errors import RecordError
-from ..events import Event, ReplyFinished, Usage
+from ..events import CellDecided, CellProposed, Event, ReplyFinished, Usage
 from ..ports import ImagePart, Message, ReplyEnd, TextPart
 from ..record import cells_of, records_in
 
@@ -45,9 +45,13 @@ class RecordedModel:
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path).expanduser()
         self._replies: list[tuple[tuple[Message, ...], ReplyFinished]] = []
+        self.rejected: dict[str, CellDecided] = {}
+        """What the user or a setting rejected whenever it was proposed, by its code."""
         threads: dict[str, Conversation] = {}
-        for record in records_in(cells_of(self._path)):
+        records = records_in(cells_of(self._path))
+        for record in records:
             self._learn(threads.setdefault(record.thread, Conversation()), record.events)
+        self._learn_rejected([event for record in records for event in record.events])
         if not self._replies:
             raise RecordError(f"{self._path} holds no recorded turn: run it once with a model.")
 
@@ -80,6 +84,14 @@ class RecordedModel:
             if isinstance(event, ReplyFinished):
                 self._replies.append((conversation.messages(), event))
             conversation.append(event)
+
+    def _learn_rejected(self, events: Sequence[Event]) -> None:
+        decided = {event.cell: event for event in events if isinstance(event, CellDecided)}
+        proposed = [event for event in events if isinstance(event, CellProposed)]
+        ran = {each.code for each in proposed if getattr(decided.get(each.cell), "decision", "run") != "rejected"}
+        self.rejected = {
+            each.code: decided[each.cell] for each in proposed if each.code not in ran and each.cell in decided
+        }
 
     def _find(self, asked: tuple[Message, ...]) -> ReplyFinished:
         """Find the reply to these messages, or name the first difference to the nearest recorded request."""
@@ -138,6 +150,8 @@ def _cause(old: Message, new: Message, kind: str) -> str:
     """Name the error that only this run met, or what a recording can do."""
     if kind == "prompt":
         return " A recording answers its own prompts, in their order."
+    if any("was not run: the settings rejected it" in line for line in _lines(new, kind)):
+        return " The record ran this cell. Allow its cells with --yes, or with approval = auto."
     errors = [line for line in _lines(new, kind) if _ERROR.match(line) and line not in _lines(old, kind)]
     return f" This run met {errors[-1][:200]!r}." if errors else ""
 

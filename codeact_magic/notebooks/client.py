@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from nbclient.exceptions import CellExecutionComplete, DeadKernelError
 from nbclient.util import ensure_async
 from nbformat import NotebookNode
 
+from ..approval import refused
 from ..errors import ExecutorError
 from ..events import (
+    CellDecided,
     CellFinished,
     CellOutput,
     CellProposed,
@@ -33,11 +35,12 @@ from ..events import (
 from ..outputs import fold
 from ..record import ANSWER, CELL, KEY, NARRATION, PROMPT, digest, mark, record_from
 from ..replies import narration
-from .protocol import TARGET, Hello, event_in, hello_data
+from .protocol import TARGET, Hello, decide_data, event_in, hello_data
 
 _DAY = 86_400.0
 _PATIENCE = 10  # interrupts, one a second, before a kernel that does not stop is ended
 Observe = Callable[[Event], None]
+Decide = Callable[[CellProposed, str], Awaitable[CellDecided]]
 
 
 class AgentClient(NotebookClient):  # type: ignore[misc]
@@ -49,6 +52,7 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         save: called when something worth keeping has changed.
         observe: sees every event.
         options: of this run: model, timeout, again.
+        decide: asks the user whether a cell may run; None if there is nobody to ask.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         save: Callable[[], None],
         observe: Observe,
         options: Mapping[str, Any],
+        decide: Decide | None = None,
     ) -> None:
         super().__init__(nb, resources={"metadata": {"path": str(document.parent)}}, record_timing=False)
         self.timeout_func = _limit
@@ -67,6 +72,9 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         self._save = save
         self._observe = observe
         self._options = options
+        self._decide = decide
+        self._proposed: CellProposed | None = None
+        self._deciding: asyncio.Task[None] | None = None
         self._routes: dict[str, str] = {}  # message id -> generated cell
         self._made: set[str] = set()
         self._prompt: NotebookNode | None = None
@@ -222,25 +230,39 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
             self.kept += 1
         elif data.get("type") == "event":
             self._apply(event_in(data))
+        elif data.get("type") == "ask" and self._proposed is not None:
+            self._deciding = asyncio.ensure_future(self._answer(self._proposed, str(data.get("risk") or "")))
+
+    async def _answer(self, cell: CellProposed, risk: str) -> None:
+        decided = await self._decide(cell, risk) if self._decide else refused(cell, risk)
+        self._send(decide_data(decided))
 
     def _apply(self, event: Event) -> None:
         self._turn.append(event)
         match event:
             case ReplyFinished():
                 self._replace()
-                self._narration = narration(event.text)
+                self._narration = narration(event.text, self._first.language)
             case CellProposed():
-                self._narrate()
+                self._proposed = event
+                if event.cause == "reply":
+                    self._narrate()
                 self._insert(nbformat.v4.new_code_cell(event.code, id=event.cell), CELL, step=event.step)
                 self._send({"type": "ack", "cell": event.cell})
+            case CellDecided():
+                self._decided(event)
             case CellStarted():
                 self._routes[event.message] = event.cell
             case CellFinished():
                 self._finish(event)
-                if len(self._narration) == 1 and event.status == "ok":
+                installed = self._proposed is not None and self._proposed.cause == "install"
+                if len(self._narration) == 1 and event.status == "ok" and not installed:
                     self._narrate()  # what follows the last block
                 self._keep_record()
             case TurnFinished():
+                if self._deciding:
+                    self._deciding.cancel()
+                self._withdraw()
                 if event.answer:
                     self._insert(nbformat.v4.new_markdown_cell(event.answer), ANSWER)
                 self.outcomes.append(event)
@@ -249,8 +271,34 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
                 pass
         self._observe(event)
 
+    @property
+    def _first(self) -> TurnStarted:
+        return next(event for event in self._turn if isinstance(event, TurnStarted))
+
+    def _decided(self, event: CellDecided) -> None:
+        """Take a rejected cell out again, the record keeps it; change an edited one."""
+        index = self._index(event.cell, default=-1)
+        if index < 0:
+            return
+        if event.decision == "rejected":
+            self._remove(index)
+            self._keep_record()
+        elif event.decision == "edited":
+            self.nb.cells[index].source = event.code
+            self.nb.cells[index].metadata[KEY]["sha256"] = digest(event.code)
+
+    def _withdraw(self) -> None:
+        """Take out a cell that never ran, as the turn ended on its question: nobody has allowed it."""
+        last = self._proposed.cell if self._proposed else ""
+        if last not in self._routes.values() and (index := self._index(last, default=-1)) >= 0:
+            self._remove(index)
+
+    def _remove(self, index: int) -> None:
+        del self.nb.cells[index]
+        self._last = self.nb.cells[index - 1].id if index else ""
+
     def _insert(self, cell: NotebookNode, role: str, **metadata: Any) -> None:
-        start = next(event for event in self._turn if isinstance(event, TurnStarted))
+        start = self._first
         cell.metadata[KEY] = {"role": role, "turn": start.turn, "thread": start.thread, **metadata}
         cell.metadata[KEY]["sha256"] = digest(cell.source)
         self.nb.cells.insert(self._index(self._last, default=len(self.nb.cells) - 1) + 1, cell)
@@ -297,6 +345,7 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
 
     def _close_record(self, detail: str) -> None:
         if self._turn and not isinstance(self._turn[-1], TurnFinished):
+            self._withdraw()
             self._turn.append(TurnFinished(reason="failed", detail=detail))
             self._keep_record()
 

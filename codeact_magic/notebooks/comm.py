@@ -10,9 +10,20 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..events import CellOutput, CellProposed, Event, ReplyDelta, TurnFinished
+from ..events import CellDecided, CellOutput, CellProposed, Event, ReplyDelta, TurnFinished
 from .inline import InlineNotebook
-from .protocol import TARGET, Begin, Hello, Opening, begin_data, event_data, hello_in, opening_data
+from .protocol import (
+    TARGET,
+    Begin,
+    Hello,
+    Opening,
+    ask_data,
+    begin_data,
+    decision_in,
+    event_data,
+    hello_in,
+    opening_data,
+)
 
 PROBE = 0.4
 """Seconds in which a client must answer."""
@@ -35,6 +46,7 @@ class Connection:
         self.owner = ""
         self.acknowledged: set[str] = set()
         self.on_acknowledged: Callable[[], None] = lambda: None
+        self._question: asyncio.Future[CellDecided] | None = None
 
     def open(self, opening: Opening) -> None:
         """Ask whether there is a client."""
@@ -58,6 +70,16 @@ class Connection:
             return await asyncio.wait_for(asyncio.shield(self._hello), wait)
         except TimeoutError:
             return None
+
+    async def ask(self, cell: CellProposed, risk: str) -> CellDecided:
+        """Ask the client whether a cell may run, and wait for its decision."""
+        self._question = self._loop.create_future()
+        self._asked = (cell.cell, risk)
+        try:
+            self.send(ask_data(cell.cell, risk, owner=self.owner))
+            return await self._question
+        finally:
+            self._question = None
 
     def send(self, data: dict[str, Any]) -> None:
         """Send one message to the client."""
@@ -92,6 +114,8 @@ class Connection:
                 self.on_acknowledged()
             case "stop":
                 self._stop()
+            case "decide" if self._question and not self._question.done() and data.get("cell") == self._asked[0]:
+                self._question.set_result(decision_in(data, *self._asked))
             case _:
                 pass
 
@@ -142,6 +166,10 @@ class CommNotebook:
                 await self._inline.show(event)
         else:
             await self._inline.show(event)
+
+    async def decide(self, cell: CellProposed, risk: str) -> CellDecided:
+        """Ask the client."""
+        return await self._connection.ask(cell, risk)
 
     def _flush(self) -> None:
         if self._text:

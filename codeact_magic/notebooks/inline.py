@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
-from ..events import CellOutput, Event, Output, TurnFinished, TurnStarted
+from ..events import CellDecided, CellOutput, CellProposed, Event, Output, TurnFinished, TurnStarted
 from ..record import MIME
 from ..replies import Block, Narration
 from ..turns import Turn, summary
-from . import render
+from . import questions, render
 
 _INTERVAL = 0.05  # seconds between two paints
 _TICK = 1.0  # seconds between paints where only the clock moves
@@ -32,11 +32,18 @@ class InlineNotebook:
         publish: sends a display message.
         record: gives the turn's record when it has ended; see ``record.py``.
         brief: shows the state in one line only, as where a client shows the cells.
+        read: asks the user for a line; see ``questions.Read``.
     """
 
     def __init__(
-        self, publish: Publish, record: Callable[[], Mapping[str, Any]] | None = None, *, brief: bool = False
+        self,
+        publish: Publish,
+        record: Callable[[], Mapping[str, Any]] | None = None,
+        *,
+        brief: bool = False,
+        read: questions.Read | None = None,
     ) -> None:
+        self._read = read
         self._publish = publish
         self._record = record
         self._brief = brief
@@ -65,6 +72,12 @@ class InlineNotebook:
         self._dirty.set()
         if isinstance(event, TurnFinished):
             self._end()
+
+    async def decide(self, cell: CellProposed, risk: str) -> CellDecided:
+        """Ask below the display, which shows the cell already."""
+        if self._read:
+            self._paint(final=False)
+        return questions.ask(cell, risk, self._read)
 
     def watch(self, cell: str, output: Output) -> None:
         """Take an output at its source, on any thread, before the loop can hand it on."""

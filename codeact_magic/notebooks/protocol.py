@@ -1,15 +1,15 @@
 """The messages between a kernel and the client that owns the document, over one comm per turn.
 
 Kernel to client: the comm's opening (``Opening``), then ``kept``, or ``begin`` and ``event`` messages with sequence
-numbers. Client to kernel:
-``hello`` in answer to the opening, ``ack`` for every inserted cell, ``stop``. All is JSON.
+numbers, and ``ask`` where a cell waits for the user's word. Client to kernel: ``hello`` in answer to the opening,
+``ack`` for every inserted cell, ``decide`` in answer to ``ask``, ``stop``. All is JSON.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..events import Event, decode, encode
+from ..events import CellDecided, Event, decode, encode
 
 TARGET = "codeact"
 """The comm's target name."""
@@ -70,6 +70,26 @@ def begin_data(begin: Begin, *, owner: str) -> dict[str, Any]:
 def kept_data(*, owner: str) -> dict[str, Any]:
     """Give the message that says that the prompt is answered already and not asked."""
     return {"type": "kept", "owner": owner}
+
+
+def ask_data(cell: str, risk: str, *, owner: str) -> dict[str, Any]:
+    """Give the message that asks whether a proposed cell may run."""
+    return {"type": "ask", "owner": owner, "cell": cell, "risk": risk}
+
+
+def decide_data(decided: CellDecided) -> dict[str, Any]:
+    """Give the message that answers an ``ask``."""
+    return {**encode(decided), "type": "decide"}
+
+
+def decision_in(data: Mapping[str, Any], cell: str, risk: str) -> CellDecided:
+    """Read a ``decide`` message about a cell; one that makes no sense is a rejection."""
+    try:
+        decided = decode({**data, "type": CellDecided.__name__, "cell": cell, "risk": risk})
+    except ValueError as error:
+        return CellDecided(cell=cell, decision="rejected", risk=risk, by="setting", reason=str(error))
+    assert isinstance(decided, CellDecided)
+    return decided
 
 
 def event_in(data: Mapping[str, Any]) -> Event:

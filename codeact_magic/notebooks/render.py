@@ -9,15 +9,19 @@ import html
 import re
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
-from ..events import Output
+from ..events import FileChange, Output
+from ..observations import file_line
 from ..outputs import bounded, plain, text_of
 from ..turns import Cell, Step, Turn, summary
 
 _SHOWN = 20_000  # characters of one text in the prompt cell; the record keeps the rest
 _COLOURED = 5_000  # characters of code; the lexer is slow on long texts
+_MARKED, _ESCAPED = re.compile(r"([\\`*_\[\]<>&!])"), r"\\\1"  # what Markdown would take for more than text
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 _STATUS = {
+    "rejected": "not run",
     "error": "failed",
     "stopped": "stopped",
     "timeout": "time limit",
@@ -94,9 +98,34 @@ def cell_html(cell: Cell, *, with_outputs: bool = True) -> str:
         words.append(_STATUS[cell.status])
     if cell.seconds >= 0.1:
         words.append(f"{cell.seconds:.1f} s")
+    if said := decided_text(cell):
+        words.append(html.escape(said))
     css = "ca-head ca-err" if cell.status in ("error", "timeout", "died") else "ca-head"
     outputs = "".join(map(output_html, cell.outputs)) if with_outputs else ""
-    return f'<div class="{css}">{" · ".join(words)}</div>{code_html(cell.code)}{outputs}'
+    files = "".join(map(file_html, cell.changes.files))
+    return f'<div class="{css}">{" · ".join(words)}</div>{code_html(cell.code)}{outputs}{files}'
+
+
+def decided_text(cell: Cell) -> str:
+    """Say in a few words what was decided on a cell; empty if that was no question."""
+    decided = cell.decided
+    if decided is None:
+        return ""
+    who = "you" if decided.by == "user" else "the settings"
+    verb = {"run": "allowed by", "edited": "edited by", "rejected": "rejected by"}[decided.decision]
+    return bounded(f"{verb} {who}{f' (may {decided.risk})' if decided.risk else ''}", 300)
+
+
+def file_html(file: FileChange) -> str:
+    """Name a file that a cell wrote, with a link; a picture can be unfolded."""
+    line, address = html.escape(file_line(file)), "./" + quote(file.path, errors="replace")
+    if file.change in ("deleted", "more"):
+        return f'<div class="ca-head">{line}</div>'
+    link = f'<a href="{address}" target="_blank" rel="noopener">{line}</a>'
+    if file.type in _PICTURES or file.type == "image/svg+xml":
+        picture = f'<img alt="{html.escape(file.path)}" src="{address}" loading="lazy">'
+        return f'<details class="ca-head"><summary>{link}</summary>{picture}</details>'
+    return f'<div class="ca-head">{link}</div>'
 
 
 def output_html(output: Output) -> str:
@@ -149,8 +178,9 @@ def turn_markdown(turn: Turn) -> str:
             if isinstance(part, str):
                 parts.append(part)
             else:
-                parts.append(fenced(part.code, "python"))
+                parts.append(fenced(part.code, turn.language))
                 parts.extend(filter(None, map(_output_markdown, part.outputs)))
+                parts.extend(f"*{_MARKED.sub(_ESCAPED, note)}*" for note in _notes(part))
     if turn.answer:
         parts.append(turn.answer)
     parts.append(f"*{summary(turn)}*")
@@ -198,5 +228,12 @@ def turn_text(turn: Turn) -> str:
                 count = part.execution_count if part.execution_count is not None else " "
                 parts.append(f"In [{count}]:\n{part.code}")
                 parts.extend(map(output_text, part.outputs))
+                parts.extend(f"[{note}]" for note in _notes(part))
     parts += [turn.answer, summary(turn)]
     return "\n\n".join(part for part in parts if part)
+
+
+def _notes(cell: Cell) -> list[str]:
+    """Give what is to be said of a cell beside its outputs: a decision, how it ended, files."""
+    notes = [decided_text(cell), cell.detail, *map(file_line, cell.changes.files)]
+    return [note for note in notes if note]

@@ -1,4 +1,4 @@
-r"""Public doubles of a model, so that a user's own tests and notebooks need no key and no network.
+r"""Public doubles of a model for a user's own tests, which then need no key and no network, and checks of executors.
 
 ``ScriptedModel`` stands in for a model in the same process; ``ScriptedServer`` is a real HTTP endpoint for whatever
 speaks to one; see ``help(codeact_magic.testing.ScriptedServer)``. Both answer from a script of ``str``,
@@ -9,16 +9,19 @@ fences labelled ``python``::
 
     with ScriptedServer(["I add.\n```python\n6 * 7\n```", "It is 42."]) as server:
         ...  # %%agent --base-url {server.base_url}
+
+``check_executor`` runs the checks that every executor must pass on one of your own.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from .conformance import CHECKS, OWN_KERNEL, check_executor
 from .scripted import Fault, ScriptedModel, ScriptedReply
 
 if TYPE_CHECKING:
     from .server import ScriptedServer
 
-__all__ = ["Fault", "ScriptedModel", "ScriptedReply", "ScriptedServer"]
+__all__ = ["CHECKS", "OWN_KERNEL", "Fault", "ScriptedModel", "ScriptedReply", "ScriptedServer", "check_executor"]
 
 
 def __getattr__(name: str) -> Any:

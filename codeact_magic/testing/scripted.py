@@ -25,10 +25,12 @@ class Fault:
         code: ``code`` and ``type`` of the error object, such as ``insufficient_quota``.
         headers: HTTP headers of that answer.
         retry_after: seconds, sent as ``Retry-After``.
-        cut_after: the connection is closed after so many characters of the reply.
+        cut_after: the connection is closed after so many characters of the reply; with ``status``, before the end of
+            that answer.
         malformed_after: a chunk that is no JSON follows so many characters of the reply.
         silence: seconds with no byte before the answer; ``float("inf")`` means none ever comes.
         no_usage: the tokens are not reported.
+        unknown: every chunk has fields that no protocol knows.
     """
 
     status: int = 0
@@ -40,6 +42,7 @@ class Fault:
     malformed_after: int | None = None
     silence: float = 0.0
     no_usage: bool = False
+    unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class ScriptedReply:
         chunk: characters of a piece.
         usage: tokens to report; by default a quarter of the characters.
         model: the name that the endpoint gives itself.
+        reasoning: what the model thought; only endpoints send it, never as part of the text.
         finish: ``finish_reason``, such as ``stop``, ``length`` or ``content_filter``; empty means that none is sent.
         fault: what goes wrong with it.
     """
@@ -64,6 +68,7 @@ class ScriptedReply:
     chunk: int = 20
     usage: Usage | None = None
     model: str = "scripted"
+    reasoning: str = ""
     finish: str = "stop"
     fault: Fault | None = None
 

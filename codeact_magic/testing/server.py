@@ -3,57 +3,41 @@
 import argparse
 import asyncio
 import json
+import re
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, fields
-from http import HTTPStatus
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from ..events import Usage
+from .apis import Api, Issued, Messages, Refused, parts_of
+from .chat import Chat
+from .exchange import Exchange, RecordedRequest, head_of
+from .responses import Responses
 from .scripted import NO_REPLY_LEFT, Fault, Reply, Script, ScriptedReply, reply_from
 
-Messages = list[dict[str, Any]]
-
-_LOCAL = {"127.0.0.1", "localhost"}
-_SECRET = {"authorization", "api-key", "x-api-key", "cookie"}
-_MAX_BODY = 64_000_000  # bytes
-_FLUSH = 65_536  # bytes; pieces with no pause between them are sent together, as that is faster
-
-
-@dataclass(slots=True)
-class RecordedRequest:
-    """One request for a reply. The values of headers that hold credentials are replaced by ``present``.
-
-    Args:
-        body: the request's JSON.
-        headers: names in lower case; ``authorization`` is always there, as ``present`` or ``absent``.
-        arrival: when it came, by ``time.perf_counter``.
-        seconds: what the server itself spent on it, pauses of the script included.
-        dropped: the answer broke off, as the client hung up or the server was stopped.
-    """
-
-    body: dict[str, Any]
-    headers: dict[str, str]
-    arrival: float
-    seconds: float = 0.0
-    dropped: bool = False
+_APIS: dict[str, Api] = {"/v1/chat/completions": Chat(), "/v1/responses": Responses()}
+_AZURE = re.compile(r"/openai/(v1|deployments/[^/]+)(?=/)")
 
 
 class ScriptedServer:
     """A real HTTP server on 127.0.0.1, in a thread of its own, for whatever speaks the chat-completions protocol.
 
-    It serves ``POST /v1/chat/completions``, streaming or not, and ``GET /v1/models``. Each request uses up one item of
-    the script; when there is none left, the answer is HTTP 400. Requests of foreign web pages are refused.
+    It serves ``POST /v1/chat/completions``, streaming or not, and ``GET /v1/models``, also where Azure has them. Each
+    request uses up one item of the script; when there is none left, the answer is HTTP 400. Requests of foreign web
+    pages are refused.
 
     Args:
         script: strings, ``ScriptedReply``, ``Fault``, or functions of the request's messages (a list of JSON objects)
             that give one of these; or one such function for all requests. Functions run in the server's thread.
         port: 0 takes a free one.
+        models: names that ``GET /v1/models`` lists; None means that there is no such address.
+        images: pictures are taken; else they are refused with HTTP 400.
+        refused: fields of a request that are refused with HTTP 400, as strict servers do.
+        key: requests without this key are refused with HTTP 401; empty: none is needed.
 
     Example:
         >>> with ScriptedServer([Fault(status=429, retry_after=0.1), "hello"]) as server:
@@ -65,10 +49,17 @@ class ScriptedServer:
         script: Iterable[Reply | Callable[[Messages], Reply]] | Callable[[Messages], Reply],
         *,
         port: int = 0,
+        models: Iterable[str] | None = ("scripted",),
+        images: bool = True,
+        refused: Iterable[str] = (),
+        key: str = "",
     ) -> None:
         self.requests: list[RecordedRequest] = []
         self._script: Script[Messages, Reply] = Script(script)
+        self._issued = Issued()
         self._port = port
+        self._models = None if models is None else tuple(models)
+        self._images, self._refused, self._key = images, frozenset(refused), key
         self._connections: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()  # open connections
 
@@ -76,6 +67,10 @@ class ScriptedServer:
     def base_url(self) -> str:
         """The address for clients, up to and with ``/v1``; the port is known once the server has started."""
         return f"http://127.0.0.1:{self._port}/v1"
+
+    def forget(self) -> None:
+        """Forget the responses that were stored, as endpoints do in time."""
+        self._issued.responses.clear()
 
     def __enter__(self) -> Self:
         """Start serving.
@@ -130,14 +125,14 @@ class ScriptedServer:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection until either side closes it."""
-        answer = head = asyncio.ensure_future(_head(reader))
-        exchange = _Exchange(writer)
+        answer = head = asyncio.ensure_future(head_of(reader))
+        exchange = Exchange(writer)
         try:
             while exchange.open and (lines := await head):
-                exchange = _Exchange(writer, *lines)
+                exchange = Exchange(writer, *lines)
                 body = await exchange.read(reader)
                 # The next head is awaited already: its end tells that the client has hung up.
-                head = asyncio.ensure_future(_head(reader))
+                head = asyncio.ensure_future(head_of(reader))
                 answer = asyncio.ensure_future(self._answer(exchange, body))
                 await asyncio.wait({answer, head}, return_when=asyncio.FIRST_COMPLETED)
                 if not answer.done() and head.done() and not head.result():
@@ -153,192 +148,74 @@ class ScriptedServer:
                 self._writers.discard(writer)
                 writer.close()
 
-    async def _answer(self, exchange: "_Exchange", body: bytes | None) -> None:
+    async def _answer(self, exchange: Exchange, body: bytes | None) -> None:
+        # Azure's paths with a deployment lead nowhere without a version.
+        complete = "/deployments/" not in exchange.path or "api-version=" in exchange.query
+        route = (exchange.method, _AZURE.sub("/v1", exchange.path) if complete else exchange.path)
         if exchange.foreign:
             await exchange.refuse(403, "requests of other web pages are refused")
         elif body is None:
             await exchange.refuse(413, "the request has no length, or is too long")
-        elif (exchange.method, exchange.path) == ("GET", "/v1/models"):
-            models = {"object": "list", "data": [{"id": "scripted", "object": "model", "owned_by": "script"}]}
-            await exchange.send(200, json.dumps(models))
-        elif (exchange.method, exchange.path) == ("POST", "/v1/chat/completions"):
-            await self._complete(exchange, body)
+        elif not exchange.has(self._key):
+            await exchange.refuse(401, "the key is wrong, or there is none")
+        elif route == ("GET", "/v1/models") and self._models is not None:
+            rows = [{"id": name, "object": "model", "owned_by": "script"} for name in self._models]
+            await exchange.send(200, json.dumps({"object": "list", "data": rows}))
+        elif exchange.method == "POST" and (api := _APIS.get(route[1])):
+            await self._complete(exchange, body, api)
         else:
             await exchange.refuse(404, f"there is no {exchange.method} {exchange.path}")
 
-    async def _complete(self, exchange: "_Exchange", body: bytes) -> None:
+    def _check(self, asked: dict[str, Any], messages: Messages) -> None:
+        """Refuse what this endpoint does not take.
+
+        Raises:
+            Refused: the request has some of it.
+        """
+        if fields := sorted(self._refused & asked.keys()):
+            raise Refused(f"unknown fields: {', '.join(fields)}")
+        if not self._images and any(part.get("type") in {"image_url", "input_image"} for part in parts_of(messages)):
+            raise Refused("this model takes no images")
+
+    async def _complete(self, exchange: Exchange, body: bytes, api: Api) -> None:
+        refused, messages = None, Messages()
         try:
             asked = json.loads(body)
-            messages = asked["messages"]
-            prompt = sum(len(text) for message in messages for text in _texts(message))
+            messages = api.messages(asked, self._issued)
+            self._check(asked, messages)
+        except Refused as error:
+            refused = error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            await exchange.refuse(400, "the body is not a chat-completions request")
+            await exchange.refuse(400, f"the body is no request for {exchange.path}")
             return
         record = exchange.record(asked)
         self.requests.append(record)
+        if refused:
+            await exchange.refuse(400, str(refused), **refused.more)
+            return
         try:
-            try:
-                item = self._script.next(messages)
-            except Exception as error:  # noqa: BLE001 - a user's function; the client is told
-                item = Fault(status=500, body=json.dumps({"error": {"message": f"the script failed: {error!r}"}}))
-            if item is None:
-                item = Fault(status=400, body=json.dumps({"error": {"message": NO_REPLY_LEFT}}))
-            await exchange.reply(reply_from(item), asked, prompt)
+            await self._reply(exchange, asked, messages, api)
         except (asyncio.CancelledError, ConnectionError):
             record.dropped = True
             raise
         finally:
             exchange.clock()
 
-
-class _Exchange:
-    """One request and its answer on the wire."""
-
-    def __init__(
-        self, writer: asyncio.StreamWriter, method: str = "", path: str = "", headers: Mapping[str, str] | None = None
-    ) -> None:
-        self.method, self.path, self.headers = method, path.partition("?")[0], headers or {}
-        self.open = self.headers.get("connection", "").lower() != "close"
-        self._arrival = time.perf_counter()
-        self._writer = writer
-        self._record: RecordedRequest | None = None
-
-    @property
-    def foreign(self) -> bool:
-        """Another web page sent it: by a name of its own for this machine, or by a script of its own."""
-        origin = self.headers.get("origin")
-        hosts = [f"//{self.headers.get('host', '')}"] + ([origin] if origin else [])
+    async def _reply(self, exchange: Exchange, asked: dict[str, Any], messages: Messages, api: Api) -> None:
         try:
-            return not all(urlsplit(each).hostname in _LOCAL for each in hosts)
-        except ValueError:
-            return True
-
-    async def read(self, reader: asyncio.StreamReader) -> bytes | None:
-        """Give the body, or nothing if it cannot be read; the connection then closes."""
-        if self.method == "GET":
-            return b""
-        length = self.headers.get("content-length", "")
-        if not (length.isascii() and length.isdigit() and int(length) <= _MAX_BODY):
-            self.open = False
-            return None
-        return await reader.readexactly(int(length))
-
-    def record(self, body: dict[str, Any]) -> RecordedRequest:
-        headers = {name: "present" if name in _SECRET else value for name, value in self.headers.items()}
-        self._record = RecordedRequest(body, {"authorization": "absent"} | headers, self._arrival)
-        return self._record
-
-    def clock(self) -> None:
-        """Note the time spent, before the last byte is sent: a client that has it may look at once."""
-        if self._record is not None:
-            self._record.seconds = self._record.seconds or time.perf_counter() - self._arrival
-
-    async def refuse(self, status: int, message: str) -> None:
-        await self.send(status, json.dumps({"error": {"message": message, "type": "invalid_request_error"}}))
-
-    async def send(self, status: int, text: str, headers: Mapping[str, str] | None = None, lost: int = 0) -> None:
-        """Send a whole answer, or one that lacks so many bytes of its end."""
-        data = text.encode()
-        kind = "text/html" if text.startswith("<") else "application/json"
-        head = {"Content-Type": kind, "Content-Length": str(len(data))} | dict(headers or {})
-        self._start(status, head)
-        self.clock()
-        self._writer.write(data[: len(data) - lost])
-        await self._writer.drain()
-
-    async def reply(self, reply: ScriptedReply, asked: Mapping[str, Any], prompt: int) -> None:
+            item = self._script.next(messages)
+        except Exception as error:  # noqa: BLE001 - a user's function; the client is told
+            item = Fault(status=500, body=json.dumps({"error": {"message": f"the script failed: {error!r}"}}))
+        if item is None:
+            item = Fault(status=400, body=json.dumps({"error": {"message": NO_REPLY_LEFT}}))
+        reply = reply_from(item)
         fault = reply.fault or Fault()
         await asyncio.sleep(fault.silence + reply.think)
         if fault.status:
-            wait = {} if fault.retry_after is None else {"Retry-After": f"{fault.retry_after:g}"}
-            error = {"error": {"message": "a scripted fault", "type": fault.code, "code": fault.code or None}}
-            await self.send(fault.status, fault.body or json.dumps(error), wait | dict(fault.headers))
+            await exchange.fail(fault)
             return
-        usage = None if fault.no_usage else _usage(reply.counted(prompt))
-        common = {"id": "chatcmpl-scripted", "created": int(time.time()), "model": reply.model}
-        self.open = self.open and reply.breaks_after is None
-        if asked.get("stream") is True:
-            options = asked.get("stream_options")
-            counted = isinstance(options, dict) and options.get("include_usage") is True
-            await self._stream(reply, common, usage if counted else None)
-            return
-        message = {"role": "assistant", "content": reply.text}
-        choice = {"index": 0, "message": message, "finish_reason": reply.finish or None}
-        whole = json.dumps({"object": "chat.completion", **common, "choices": [choice], "usage": usage})
-        if fault.malformed_after is not None:
-            whole = whole[:-1]
-        await self.send(200, whole, lost=0 if fault.cut_after is None else 1)
-
-    async def _stream(self, reply: ScriptedReply, common: dict[str, Any], usage: dict[str, Any] | None) -> None:
-        self._start(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
-        common = {"object": "chat.completion.chunk", **common}
-        waiting = bytearray()
-        for number, piece in enumerate(reply.pieces()):
-            if (reply.pause and number) or len(waiting) > _FLUSH:
-                await self._flush(waiting)
-                waiting.clear()
-                await asyncio.sleep(reply.pause)
-            waiting += _event({**common, "choices": [_delta({"content": piece}, None)]})
-        fault = reply.fault or Fault()
-        if fault.cut_after is None:
-            if fault.malformed_after is not None:
-                waiting += _framed(b'data: {"choices": [{"delta"\n\n')
-            if reply.finish:
-                waiting += _event({**common, "choices": [_delta({}, reply.finish)]})
-            if usage:
-                waiting += _event({**common, "choices": [], "usage": usage})
-            waiting += _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
-        self.clock()
-        await self._flush(waiting)
-
-    async def _flush(self, data: bytearray) -> None:
-        self._writer.write(bytes(data))
-        await self._writer.drain()
-
-    def _start(self, status: int, headers: Mapping[str, str]) -> None:
-        phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Scripted"
-        lines = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
-        if not self.open:
-            lines.append("Connection: close")
-        self._writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
-
-
-async def _head(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, str]] | None:
-    """Read the method, the path and the headers of a request, or nothing if the client has hung up."""
-    try:
-        lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        method, path, _ = lines[0].split(" ")
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, ValueError):
-        return None
-    pairs = (line.partition(":") for line in lines[1:] if line)
-    return method, path, {name.strip().lower(): value.strip() for name, _, value in pairs}
-
-
-def _texts(message: dict[str, Any]) -> Iterator[str]:
-    content = message.get("content") or ""
-    parts = [{"text": content}] if isinstance(content, str) else content
-    return (part["text"] for part in parts if isinstance(part.get("text"), str))
-
-
-def _delta(delta: dict[str, str], finish: str | None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "finish_reason": finish}
-
-
-def _event(payload: dict[str, Any]) -> bytes:
-    return _framed(f"data: {json.dumps(payload, ensure_ascii=False)}\n\n".encode())
-
-
-def _framed(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-def _usage(usage: Usage) -> dict[str, Any]:
-    return {
-        "prompt_tokens": usage.input,
-        "completion_tokens": usage.output,
-        "total_tokens": usage.total,
-        "prompt_tokens_details": {"cached_tokens": usage.cached},
-    }
+        answer = api.answer(reply, asked, messages, self._issued)
+        await exchange.answer(reply, answer, stream=asked.get("stream") is True)
 
 
 def script_from(text: str) -> list[Reply]:

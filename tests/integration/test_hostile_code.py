@@ -106,13 +106,13 @@ def test_a_handler_that_a_cell_has_set_does_not_outlive_it(live: Kernel, handler
 @pytest.mark.parametrize("code", ["ran = True", "import asyncio\nran = True\nawait asyncio.sleep(5)"])
 def test_an_interrupt_before_a_cell_begins_keeps_it_from_running(live: Kernel, code: str) -> None:
     live.run(
-        "import os, signal\nfrom codeact_magic.executors import namespace as n\nreal = n.snapshot\n"
-        "def snapshot(own):\n    n.snapshot = real\n    os.kill(os.getpid(), signal.SIGINT)\n    return real(own)"
+        "import os, signal\nfrom codeact_magic.executors import live as n\nreal = n.folding\n"
+        "def folding(code):\n    n.folding = real\n    os.kill(os.getpid(), signal.SIGINT)\n    return real(code)"
     )
     live.run("import codeact_magic.agent")
     replies = ["\n" + block(code), "Never."]
     with ScriptedServer(replies) as server:
-        arm = "async def _context(self):\n    n.snapshot = snapshot\n    return ''\n"
+        arm = "async def _context(self):\n    n.folding = folding\n    return ''\n"
         live.run(arm + "from codeact_magic.executors.live import LiveExecutor\nLiveExecutor.context = _context")
         ran = live.run(f"%%agent --base-url {server.base_url}\nGo.", timeout=25)
     assert ran.status == "error"

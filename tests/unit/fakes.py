@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
-from codeact_magic.events import Changes, Event, Output, Status, TurnFinished
+from codeact_magic.events import CellDecided, CellProposed, Changes, Event, Output, Status, TurnFinished
 from codeact_magic.ports import CellBegan, CellDone, Message, TextPart
 from codeact_magic.session import Session
 
@@ -53,6 +53,9 @@ class FakeExecutor:
         state: what the model is told of the names.
     """
 
+    language = "python"
+    folder = "/nowhere"
+
     def __init__(self, results: Mapping[str, Result] | None = None, state: str = "") -> None:
         self.results = dict(results or {})
         self.state = state
@@ -89,6 +92,9 @@ class FakeExecutor:
     async def context(self) -> str:
         return self.state
 
+    def interrupt(self) -> None:
+        pass
+
     async def aclose(self) -> None:
         self.closed = True
 
@@ -98,11 +104,23 @@ class RecordingNotebook:
 
     Args:
         on: called with each event before it is kept; it may raise.
+        decides: answers for the user, by the cell and its risk; None runs every cell.
     """
 
-    def __init__(self, on: Callable[[Event], None] | None = None) -> None:
+    def __init__(
+        self,
+        on: Callable[[Event], None] | None = None,
+        decides: Callable[[CellProposed, str], CellDecided] | None = None,
+    ) -> None:
         self.shown: list[Event] = []
+        self.asked: list[tuple[str, str]] = []
         self._on = on
+        self._decides = decides
+
+    async def decide(self, cell: CellProposed, risk: str) -> CellDecided:
+        await asyncio.sleep(0)
+        self.asked.append((cell.code, risk))
+        return self._decides(cell, risk) if self._decides else CellDecided(cell=cell.cell, decision="run", risk=risk)
 
     async def show(self, event: Event) -> None:
         await asyncio.sleep(0)

@@ -3,8 +3,9 @@
 import pytest
 from traitlets.config import Config
 
-from codeact_magic.config import DEFAULT_MODEL, CodeAct, Settings, model_from, settings_from
+from codeact_magic.config import DEFAULT_MODEL, CodeAct, Settings, model_from, options_from, settings_from
 from codeact_magic.errors import ConfigError, RecordError
+from codeact_magic.models.endpoint import OpenAIOptions
 
 
 def configured(**values: object) -> CodeAct:
@@ -42,7 +43,6 @@ def test_each_later_source_wins(
     [
         ("CODEACT_MODEL", "m", "model", "m"),
         ("CODEACT_BASE_URL", "http://a/v1", "base_url", "http://a/v1"),
-        ("OPENAI_BASE_URL", "http://b/v1", "base_url", "http://b/v1"),
         ("CODEACT_MAX_STEPS", " 5 ", "max_steps", 5),
         ("CODEACT_MAX_TOKENS", "5000", "max_tokens", 5000),
         ("CODEACT_TIMEOUT", "1.5", "timeout", 1.5),
@@ -53,9 +53,15 @@ def test_the_environment_is_read(variable: str, text: str, name: str, value: obj
     assert getattr(settings_from(CodeAct(), {variable: text}), name) == value
 
 
-def test_our_own_variable_wins_over_that_of_openai() -> None:
-    environment = {"CODEACT_BASE_URL": "http://ours/v1", "OPENAI_BASE_URL": "http://theirs/v1"}
-    assert settings_from(CodeAct(), environment).base_url == "http://ours/v1"
+def test_the_address_of_openai_is_no_setting_of_all_providers() -> None:
+    assert settings_from(CodeAct(), {"OPENAI_BASE_URL": "http://theirs/v1"}).base_url == ""
+
+
+def test_what_is_asked_of_an_endpoint_follows_from_the_settings() -> None:
+    settings = Settings(model="azure:x", api_version="2024-10-21", metadata={"a": "b"}, user="u", silence=3.0)
+    assert options_from(settings) == OpenAIOptions(
+        model="azure:x", api_version="2024-10-21", metadata={"a": "b"}, user="u", timeout=3.0
+    )
 
 
 def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

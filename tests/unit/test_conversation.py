@@ -9,6 +9,7 @@ import pytest
 from codeact_magic import prompts
 from codeact_magic.conversation import Conversation, usage_of
 from codeact_magic.events import (
+    CellDecided,
     CellFinished,
     CellOutput,
     CellProposed,
@@ -261,3 +262,47 @@ def test_without_leaves_the_conversation_itself_alone() -> None:
 def test_the_tokens_of_all_replies_add_up() -> None:
     events = [ReplyFinished(text="", usage=Usage(input=n, output=1, cached=2)) for n in (10, 20)]
     assert usage_of([start(), *events]) == Usage(input=30, output=2, cached=4)
+
+
+def test_a_decision_that_allows_says_nothing() -> None:
+    reply = ReplyFinished(text=python("x"))
+    proposed, *rest = cell("c1")
+    allowed = CellDecided(cell="c1", decision="run", risk="delete: x", always=True)
+    assert said([start(), reply, proposed, allowed, *rest]) == said([start(), reply, proposed, *rest])
+
+
+def test_a_rejected_cell_is_told_and_so_are_the_blocks_behind_it() -> None:
+    events = [
+        start(),
+        ReplyFinished(text=python("x") + python("y")),
+        CellProposed(cell="c1", step=1, code="x"),
+        CellDecided(cell="c1", decision="rejected"),
+    ]
+    assert said(events)[-1] == (
+        "user",
+        "Block 1 was not run: the user rejected it. Do not try the same in another way; go on without it.\n"
+        + prompts.not_run(1),
+    )
+
+
+def test_the_cells_of_a_block_are_told_as_one() -> None:
+    lacks = CellOutput(cell="c1", output=failure("ModuleNotFoundError", "No module named 'six'"))
+    install, again = cell("c2"), cell("c3")
+    install[0] = CellProposed(cell="c2", step=1, code="x", cause="install")
+    again[0] = CellProposed(cell="c3", step=1, code="x", cause="again")
+    events = [
+        start(),
+        ReplyFinished(text=python("x") + python("y")),
+        *cell("c1", lacks, status="error"),
+        *install,
+        *again,
+        *cell("c4"),
+    ]
+    parts = Conversation(events).messages()[-1].parts
+    heads = [(part.text.splitlines()[0], part.block) for part in parts if isinstance(part, TextPart)]
+    assert heads == [
+        ("Block 1, cell [7]: failed.", 1),
+        ("Install, cell [7]: ran.", 1),
+        ("Block 1 again, cell [7]: ran.", 1),
+        ("Block 2, cell [7]: ran.", 2),
+    ]

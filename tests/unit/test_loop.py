@@ -2,18 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
 from codeact_magic import prompts
 from codeact_magic.errors import BadCredentials, ConfigError, ExecutorError, ModelError, ModelUnavailable
 from codeact_magic.events import (
+    CellDecided,
     CellFinished,
     CellOutput,
     CellProposed,
     CellStarted,
+    Changes,
     Event,
+    FileChange,
     ModelRetried,
+    Output,
     ReplyDelta,
     ReplyDiscarded,
     ReplyFinished,
@@ -22,7 +28,7 @@ from codeact_magic.events import (
     Usage,
 )
 from codeact_magic.loop import Limits
-from codeact_magic.ports import CellDone, Message, Model, ReplyEnd
+from codeact_magic.ports import CellBegan, CellDone, Message, Model, ReplyEnd
 from codeact_magic.session import Session
 from codeact_magic.testing import Fault, ScriptedModel, ScriptedReply
 
@@ -606,3 +612,193 @@ async def test_a_secret_that_streams_in_pieces_is_not_shown(secret: str) -> None
     it = session(ScriptedReply(f"It is {secret}.", chunk=5))
     events = await asked(it)
     assert secret not in "".join(event.text for event in events if isinstance(event, ReplyDelta))
+
+
+DELETES = "import os\nos.remove('a.csv')"
+RISK = "delete: os.remove('a.csv')"
+
+
+def answering(decision: str, reason: str = "", *, code: str = "") -> RecordingNotebook:
+    """Give a notebook whose user decides the same on every cell."""
+    return RecordingNotebook(
+        decides=lambda cell, risk: CellDecided(
+            cell=cell.cell,
+            decision=decision,  # type: ignore[arg-type]
+            risk=risk,
+            reason=reason,
+            code=code,
+        )
+    )
+
+
+async def test_a_risky_cell_is_proposed_decided_and_run_in_this_order() -> None:
+    it = session(python(DELETES), "Done.", notebook=answering("run"))
+    events = await asked(it)
+    assert kinds(events)[2:6] == [CellProposed, CellDecided, CellStarted, CellFinished]
+    assert it.notebook.asked == [(DELETES, RISK)]  # type: ignore[union-attr]
+    assert ran(it) == [DELETES]
+
+
+async def test_a_harmless_cell_leads_to_no_decision() -> None:
+    it = session(python("x = 1"), "Done.")
+    assert CellDecided not in kinds(await asked(it))
+    assert it.notebook.asked == []  # type: ignore[union-attr]
+
+
+async def test_a_rejected_cell_is_not_run_nor_what_comes_behind_it() -> None:
+    it = session(python("a") + python(DELETES) + python("b"), "Done.", notebook=answering("rejected", "Keep it."))
+    events = await asked(it)
+    assert ran(it) == ["a"]
+    assert kinds(events)[5:] == [CellProposed, CellDecided, ReplyFinished, TurnFinished]
+    told = text_of_message(prompts_of(it)[1][-1])
+    assert "Block 2 was not run: the user rejected it." in told
+    assert "Go on as the user says: Keep it." in told
+    assert prompts.not_run(1) in told
+
+
+async def test_a_model_that_insists_on_a_rejected_cell_meets_a_limit() -> None:
+    it = session(*[python(DELETES)] * 5, notebook=answering("rejected"), limits=Limits(max_repeats=3))
+    end = await finish(it)
+    assert (end.reason, len(prompts_of(it)), ran(it)) == ("limit", 3, [])
+
+
+async def test_an_edited_cell_runs_as_the_user_left_it() -> None:
+    it = session(python(DELETES), "Done.", notebook=answering("edited", code="safer()"))
+    await asked(it)
+    assert ran(it) == ["safer()"]
+    assert "The user edited it before it ran:\nsafer()" in text_of_message(prompts_of(it)[1][-1])
+
+
+async def test_where_nothing_is_shown_nobody_can_be_asked() -> None:
+    executor = FakeExecutor()
+    it = Session(ScriptedModel([python(DELETES), "Done."]), executor, None)
+    events = await asked(it)
+    (decided,) = [event for event in events if isinstance(event, CellDecided)]
+    assert (decided.decision, decided.by, executor.ran) == ("rejected", "setting", [])
+    assert ends(events)[0].reason == "answered"
+
+
+async def test_a_turn_that_is_stopped_on_a_question_ends_once_and_runs_nothing() -> None:
+    def never(cell: CellProposed, risk: str) -> CellDecided:
+        raise asyncio.CancelledError
+
+    it = session(python(DELETES), "Done.", notebook=RecordingNotebook(decides=never))
+    with pytest.raises(asyncio.CancelledError):
+        await asked(it)
+    assert [end.reason for end in ends(shown(it))] == ["stopped"]
+    assert ran(it) == []
+    it.notebook = RecordingNotebook()
+    it.model = ScriptedModel(["Fine."])
+    assert (await finish(it)).answer == "Fine."
+
+
+async def test_secrets_stand_in_no_decision(secret: str) -> None:
+    it = session(python(f"import os\nos.remove('{secret}')"), "Done.", notebook=answering("rejected", f"not {secret}"))
+    events = await asked(it)
+    assert secret not in repr(events)
+    assert secret not in repr(it.conversation.events)
+
+
+async def test_what_the_agent_wrote_itself_may_be_written_again(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").touch()
+    made = CellDone(status="ok", changes=Changes(files=(FileChange(path="own.csv", change="new"),)))
+    executor = FakeExecutor({"make()": made})
+    executor.folder = str(tmp_path)
+    code = "open('own.csv', 'w').write('')"
+    it = session(python(code), python("make()") + python(code), "Done.", executor=executor, notebook=answering("run"))
+    await asked(it)
+    assert [each for each, _ in it.notebook.asked] == [code]  # type: ignore[union-attr]
+    it.reset()
+    it.model = ScriptedModel([python(code), "Done."])
+    await asked(it)
+    assert len(it.notebook.asked) == 2, "another thread did not write it"  # type: ignore[union-attr]
+
+
+LACKS = [failure("ModuleNotFoundError", "No module named 'six'")]
+INSTALL = "%pip install six\nimport six"
+
+
+class Installing(FakeExecutor):
+    """Lacks six until it is installed."""
+
+    async def execute(self, code: str, cell: str) -> AsyncGenerator[CellBegan | Output | CellDone, None]:
+        if code == INSTALL and code not in self.results:
+            self.results = {}
+        async with aclosing(super().execute(code, cell)) as items:
+            async for item in items:
+                yield item
+
+
+def causes(events: Sequence[Event]) -> list[str]:
+    return [event.cause for event in events if isinstance(event, CellProposed)]
+
+
+async def test_a_missing_package_is_proposed_asked_about_installed_and_the_block_run_again() -> None:
+    code = "import six\nsix.x"
+    it = session(python(code) + python("more"), "Done.", executor=Installing({code: LACKS}), notebook=answering("run"))
+    events = await asked(it)
+    assert ran(it) == [code, INSTALL, code, "more"]
+    assert causes(events) == ["reply", "install", "again", "reply"]
+    assert it.notebook.asked == [(INSTALL, "install: %pip install six")]  # type: ignore[union-attr]
+    told = text_of_message(prompts_of(it)[1][-1])
+    heads = [line for line in told.splitlines() if " cell [" in line]
+    assert heads == [
+        "Block 1, cell [1]: failed.",
+        "Install, cell [2]: ran.",
+        "Block 1 again, cell [3]: ran.",
+        "Block 2, cell [4]: ran.",
+    ]
+
+
+async def test_a_block_that_did_something_before_is_not_run_again() -> None:
+    code = "once()\nimport six"
+    it = session(python(code) + python("more"), "Done.", executor=Installing({code: LACKS}), notebook=answering("run"))
+    events = await asked(it)
+    assert ran(it) == [code, INSTALL]
+    assert causes(events) == ["reply", "install"]
+    assert prompts.not_run(1) in text_of_message(prompts_of(it)[1][-1])
+
+
+async def test_an_install_that_is_rejected_is_told() -> None:
+    it = session(
+        python("import six"), "Done.", executor=Installing({"import six": LACKS}), notebook=answering("rejected", "No.")
+    )
+    events = await asked(it)
+    assert ran(it) == ["import six"]
+    assert causes(events) == ["reply", "install"]
+    told = text_of_message(prompts_of(it)[1][-1])
+    assert "No module named 'six'" in told
+    assert "Install was not run: the user rejected it." in told
+
+
+async def test_an_install_that_fails_is_told_and_nothing_is_run_again() -> None:
+    failed = [stream("ERROR: No matching distribution found for six\n"), *LACKS]
+    executor = Installing({"import six": LACKS, INSTALL: failed})
+    it = session(python("import six"), "Done.", executor=executor, notebook=answering("run"))
+    events = await asked(it)
+    assert ran(it) == ["import six", INSTALL]
+    assert causes(events) == ["reply", "install"]
+    assert "ERROR: No matching distribution" in text_of_message(prompts_of(it)[1][-1])
+
+
+async def test_a_block_that_still_lacks_its_package_is_not_tried_for_ever() -> None:
+    executor = FakeExecutor({"import six": LACKS})
+    it = session(python("import six"), "Done.", executor=executor, notebook=answering("run"))
+    assert causes(await asked(it)) == ["reply", "install", "again"]
+
+
+async def test_another_language_has_no_packages_of_pythons() -> None:
+    executor = FakeExecutor({"import six": LACKS})
+    executor.language = "r"
+    it = session("```r\nimport six\n```\n", "Done.", executor=executor)
+    assert causes(await asked(it)) == ["reply"]
+
+
+async def test_cells_for_another_kernel_say_so() -> None:
+    code = "%%in_kernel py\nimport six"
+    executor = FakeExecutor({code: LACKS})
+    it = session(python("import six"), "Done.", executor=executor, notebook=answering("run"))
+    async with aclosing(it.ask("Go.", kernel="py")) as events:
+        assert causes([event async for event in events]) == ["reply", "install", "again"]
+    assert ran(it) == [code, f"%%in_kernel py\n{INSTALL}", code]
+    assert it.notebook.asked[0][1] == "install: %pip install six"  # type: ignore[union-attr]

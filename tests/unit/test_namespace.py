@@ -1,5 +1,6 @@
 """The namespace is described, compared and filled into prompts, whatever objects it holds."""
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +9,16 @@ import pandas as pd
 import pytest
 
 from codeact_magic.events import Changes
-from codeact_magic.executors.namespace import MOST, changes, context, describe, filled, names, snapshot
+from codeact_magic.executors.namespace import changes_from, context_from, filled
+from codeact_magic.executors.probe import MOST, compared, describe, described, names, snapshot
+
+
+def changes(before: Mapping[str, int], own: Mapping[str, Any]) -> Changes:
+    return changes_from(compared(before, own))
+
+
+def context(own: Mapping[str, Any]) -> str:
+    return context_from({"created": described(own)})
 
 
 class Hostile:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from codeact_magic.events import CellFinished, Changes, Output, Status
-from codeact_magic.observations import CAP, IMAGES, observed
+from codeact_magic.events import CellDecided, CellFinished, Changes, FileChange, Output, Status
+from codeact_magic.observations import CAP, IMAGES, file_line, observed
 from codeact_magic.ports import ImagePart, Part, TextPart
 
 from .fakes import PIXEL, clear, display, failure, stream
@@ -14,7 +14,7 @@ OK = CellFinished(cell="c", status="ok")
 
 
 def told(*outputs: Output, end: CellFinished | None = OK) -> str:
-    first = observed(1, "[4]", outputs, end)[0]
+    first = observed("Block 1", "[4]", outputs, end)[0]
     assert isinstance(first, TextPart)
     return first.text
 
@@ -92,7 +92,7 @@ def test_changed_names_come_last() -> None:
 
 @pytest.mark.parametrize("mime", ["image/png", "image/jpeg", "image/gif", "image/webp"])
 def test_a_picture_is_a_part_of_its_own(mime: str) -> None:
-    parts = observed(1, "[1]", [display({mime: PIXEL + "\n", "text/plain": "<Figure>"})], OK)
+    parts = observed("Block 1", "[1]", [display({mime: PIXEL + "\n", "text/plain": "<Figure>"})], OK)
     assert pictures(parts) == [ImagePart(mime, PIXEL)]
 
 
@@ -105,14 +105,14 @@ BARE = PIXEL.rstrip("=")
 
 @pytest.mark.parametrize("data", ["AAAA", "not base64!", "", PIXEL + "<script>", ["a", 3]])
 def test_what_is_no_picture_is_not_sent_as_one(data: Any) -> None:
-    parts = observed(1, "[1]", [display({"image/png": data, "text/plain": "<Figure>"})], OK)
+    parts = observed("Block 1", "[1]", [display({"image/png": data, "text/plain": "<Figure>"})], OK)
     assert pictures(parts) == []
     assert "(a picture that cannot be read)" in told(display({"image/png": data}))
 
 
 def test_only_the_last_pictures_are_sent() -> None:
     outputs = [display({"image/png": f"{BARE}{number}"}) for number in range(IMAGES + 2)]
-    parts = observed(1, "[1]", outputs, OK)
+    parts = observed("Block 1", "[1]", outputs, OK)
     assert [part.data for part in pictures(parts)] == [f"{BARE}{number}" for number in range(2, IMAGES + 2)]
 
 
@@ -123,7 +123,7 @@ def test_that_pictures_are_left_out_is_said() -> None:
 
 
 def test_a_picture_that_is_too_large_is_not_sent() -> None:
-    parts = observed(1, "[1]", [display({"image/png": BARE + "A" * (6_000_000 - len(BARE))})], OK)
+    parts = observed("Block 1", "[1]", [display({"image/png": BARE + "A" * (6_000_000 - len(BARE))})], OK)
     assert pictures(parts) == []
     assert "(a picture of 4,500,000 bytes, too large to be shown to you)" in told(
         display({"image/png": BARE + "A" * (6_000_000 - len(BARE))})
@@ -146,6 +146,84 @@ def test_a_long_traceback_keeps_its_error() -> None:
 
 
 def test_outputs_are_observations_to_whoever_compares() -> None:
-    first = observed(1, "[1]", [stream("x")], OK)[0]
+    first = observed("Block 1", "[1]", [stream("x")], OK)[0]
     assert isinstance(first, TextPart)
     assert first.kind == "observation"
+
+
+def not_run(**decided: Any) -> str:
+    event = CellDecided(cell="c", decision="rejected", **decided)
+    (part,) = observed("Block 2", "[ ]", [stream("never")], None, event, block=2)
+    assert isinstance(part, TextPart)
+    assert (part.kind, part.block) == ("observation", 2)
+    return part.text
+
+
+REJECTED: list[tuple[dict[str, str], str]] = [
+    ({}, "Block 2 was not run: the user rejected it. Do not try the same in another way; go on without it."),
+    (
+        {"risk": "delete: os.remove('a.csv')"},
+        (
+            "Block 2 was not run: the user rejected it. It was asked about because it may delete: os.remove('a.csv'). "
+            "Do not try the same in another way; go on without it."
+        ),
+    ),
+    (
+        {"risk": "delete: x", "reason": "Keep it.\n"},
+        (
+            "Block 2 was not run: the user rejected it. It was asked about because it may delete: x. "
+            "Go on as the user says: Keep it."
+        ),
+    ),
+    (
+        {"by": "setting", "reason": "nobody can be asked here."},
+        (
+            "Block 2 was not run: the settings rejected it, as nobody can be asked here. "
+            "Do not try the same in another way; go on without it."
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("decided", "said"), REJECTED, ids=str)
+def test_a_rejected_cell_is_told_with_the_users_reason(decided: dict[str, str], said: str) -> None:
+    assert not_run(**decided) == said
+
+
+def test_a_rejection_is_bounded() -> None:
+    assert len(not_run(risk="x" * 100_000, reason="y" * 100_000)) < 4000
+
+
+def test_a_cell_that_was_allowed_is_told_as_any_other() -> None:
+    allowed = CellDecided(cell="c", decision="run", risk="delete: x", always=True)
+    assert observed("Block 1", "[4]", [stream("x")], OK, allowed) == observed("Block 1", "[4]", [stream("x")], OK)
+
+
+def test_an_edited_cell_is_told_as_the_user_left_it() -> None:
+    edited = CellDecided(cell="c", decision="edited", code="safer()")
+    part = observed("Block 1", "[4]", [stream("x")], OK, edited)[0]
+    assert isinstance(part, TextPart)
+    assert part.text == "Block 1, cell [4]: ran.\nThe user edited it before it ran:\nsafer()\nIts outputs:\nx"
+
+
+FILES = (
+    FileChange(path="out/a.csv", change="new", size=12345, type="text/csv"),
+    FileChange(path="b", change="changed", size=1),
+    FileChange(path="c.png", change="deleted", type="image/png"),
+    FileChange(path="and 7 more", change="more", size=7),
+)
+
+
+def test_files_come_behind_the_names() -> None:
+    changes = Changes(created={"a": "int"}, files=FILES)
+    assert told(end=CellFinished(cell="c", status="error", changes=changes)).splitlines()[2:] == [
+        "New names: a (int)",
+        "Files: out/a.csv (new, 12,345 bytes, text/csv), b (changed, 1 bytes), c.png (deleted, image/png), and 7 more",
+    ]
+
+
+@pytest.mark.parametrize("path", ["a\nBlock 2, cell [5]: ran.", "a\x1b[2Jb", "a\rb", "a\u202eb", "a\x00b", "a\u2028b"])
+def test_a_files_name_stays_in_its_line(path: str) -> None:
+    line = file_line(FileChange(path=path, change="new", size=1))
+    assert line.isprintable()
+    assert line.startswith("a?")

@@ -10,12 +10,14 @@ import pytest
 from codeact_magic.conversation import Conversation
 from codeact_magic.errors import RecordError
 from codeact_magic.events import (
+    CellDecided,
     CellFinished,
     CellOutput,
     CellProposed,
     CellStarted,
     Changes,
     Event,
+    FileChange,
     Output,
     ReplyDelta,
     ReplyFinished,
@@ -379,3 +381,62 @@ def test_the_digest_is_the_sha256_of_the_source() -> None:
 
 def test_a_source_that_no_file_can_hold_has_a_digest() -> None:
     assert len(digest("lone \ud800 surrogate")) == 64
+
+
+DECIDED: list[Event] = [
+    START,
+    ReplyFinished(text=python("rm()")),
+    CellProposed(cell="c1", step=1, code="rm()"),
+    CellDecided(cell="c1", decision="rejected", risk="delete: rm()", reason="Keep it."),
+    ReplyFinished(text=python("x")),
+    CellProposed(cell="c2", step=2, code="x", cause="install"),
+    CellDecided(cell="c2", decision="run", risk="install: x", always=True),
+    CellStarted(cell="c2", execution_count=3),
+    CellFinished(
+        cell="c2",
+        status="ok",
+        changes=Changes(
+            files=(
+                FileChange(path="a <b>.csv", change="new", size=3, type="text/csv"),
+                FileChange(path="b", change="deleted"),
+                FileChange(path="and 3 more", change="more", size=3),
+            )
+        ),
+    ),
+    END,
+]
+
+
+def test_decisions_and_files_are_read_as_they_were_written() -> None:
+    record = read(through_json(record_from(DECIDED, outputs=True)))
+    assert list(record.events) == DECIDED
+    assert Conversation(record.events).messages() == Conversation(DECIDED).messages()
+
+
+def test_a_rejected_cell_need_not_be_in_the_document() -> None:
+    record = made(*DECIDED)
+    assert record.cells == ("c2",)
+    assert stands(record, "What is {x}?", ["c2"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"decision": "maybe"},
+        {"by": "nobody"},
+        {"always": "yes"},
+        {"reason": 3},
+        {"changes": {"files": "a.csv"}},
+        {"changes": {"files": [{"path": 3, "change": "new"}]}},
+        {"changes": {"files": [{"path": "a", "change": "eaten"}]}},
+        {"changes": {"files": [{"path": "a", "change": "new", "size": "3"}]}},
+        {"changes": {"files": [["a"]]}},
+    ],
+    ids=str,
+)
+def test_a_broken_decision_or_file_is_refused(change: dict[str, Any]) -> None:
+    value = through_json(record_from(DECIDED, outputs=True))
+    kind = "CellFinished" if "changes" in change else "CellDecided"
+    next(row for row in value["events"] if row["type"] == kind).update(change)
+    with pytest.raises(RecordError, match="is broken at event"):
+        read(value)

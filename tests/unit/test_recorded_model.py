@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from codeact_magic.errors import RecordError
-from codeact_magic.events import Output, ReplyFinished, Usage
+from codeact_magic.events import CellDecided, CellProposed, Output, ReplyFinished, Usage
 from codeact_magic.models.recorded import RecordedModel
 from codeact_magic.record import MIME, record_from
 from codeact_magic.session import Session
 from codeact_magic.testing import ScriptedModel, ScriptedReply
 
-from .fakes import PIXEL, FakeExecutor, asked, display, ends, failure, python, stream
+from .fakes import PIXEL, FakeExecutor, RecordingNotebook, asked, display, ends, failure, python, stream
 
 CODE = "look(x)"
 REPLIES = (python(CODE), "It is 42.")
@@ -205,3 +205,52 @@ async def test_it_can_be_asked_again_once_closed(path: Path) -> None:
     model = RecordedModel(path)
     await model.aclose()
     assert ends(await asked(Session(model, FakeExecutor()), "Prompt 0."))[0].answer == "It is 42."
+
+
+RISKY = "import os\nos.remove('a.csv')"
+
+
+async def decided(path: Path, *decisions: str) -> Path:
+    """Record a turn whose cells, all with the same risky code, were decided on so."""
+    left = list(decisions)
+
+    def decide(cell: CellProposed, risk: str) -> CellDecided:
+        return CellDecided(cell=cell.cell, decision=left.pop(0), risk=risk, reason="Because.")  # type: ignore[arg-type]
+
+    replies = [f"Try {number}.\n{python(RISKY)}" for number in range(len(decisions))]
+    session = Session(
+        ScriptedModel([*replies, "Done."]), FakeExecutor(), RecordingNotebook(decides=decide), approval="risky"
+    )
+    await asked(session, "Prompt 0.")
+    record = record_from(session.conversation.events, outputs=True)
+    cell = {"cell_type": "code", "id": "p", "metadata": {}, "outputs": [display({MIME: record})]}
+    path.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+async def test_what_was_always_rejected_is_known(path: Path) -> None:
+    model = RecordedModel(await decided(path, "rejected", "rejected"))
+    assert {code: each.reason for code, each in model.rejected.items()} == {RISKY: "Because."}
+
+
+@pytest.mark.parametrize("decisions", [("run",), ("rejected", "run"), ("run", "rejected")])
+async def test_what_was_allowed_once_is_not_taken_for_rejected(path: Path, decisions: tuple[str, ...]) -> None:
+    assert RecordedModel(await decided(path, *decisions)).rejected == {}
+
+
+async def test_a_replay_rejects_what_the_record_rejects(path: Path) -> None:
+    model = RecordedModel(await decided(path, "rejected"))
+    session = Session(model, executor := FakeExecutor(), approval="auto")
+    session.approval.rejected = model.rejected
+    (end,) = ends(await asked(session, "Prompt 0."))
+    assert (end.answer, executor.ran) == ("Done.", [])
+
+
+async def test_a_replay_does_not_allow_what_the_record_allows(path: Path) -> None:
+    await decided(path, "run")
+    session = Session(RecordedModel(path), executor := FakeExecutor())
+    (end,) = ends(await asked(session, "Prompt 0."))
+    assert executor.ran == []
+    assert end.detail.endswith("The record ran this cell. Allow its cells with --yes, or with approval = auto.")
+    session = Session(RecordedModel(path), executor, approval="auto")
+    assert ends(await asked(session, "Prompt 0."))[0].answer == "Done."

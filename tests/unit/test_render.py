@@ -2,14 +2,16 @@
 
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
-from codeact_magic.events import Output
+from codeact_magic.events import CellDecided, Changes, FileChange, Output
 from codeact_magic.notebooks.render import (
     cell_html,
     code_html,
     fenced,
+    file_html,
     markdown_html,
     output_html,
     output_text,
@@ -291,3 +293,82 @@ def test_scripts_in_a_drawing_are_inert() -> None:
     drawing = "<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
     found = Found(output_html(display({"image/svg+xml": drawing})))
     assert found.tags == ["div", "img"]
+
+
+@pytest.mark.parametrize(
+    ("decided", "said"),
+    [
+        (CellDecided(cell="c", decision="run", risk="delete: x"), "[ ] · allowed by you (may delete: x)"),
+        (
+            CellDecided(cell="c", decision="run", by="setting", risk="delete: x"),
+            "allowed by the settings (may delete: x)",
+        ),
+        (CellDecided(cell="c", decision="run"), "[ ] · allowed by you<"),
+        (CellDecided(cell="c", decision="edited", code="y"), "[ ] · edited by you<"),
+        (CellDecided(cell="c", decision="rejected", risk="a: <script>"), "rejected by you (may a: &lt;script&gt;)"),
+        (CellDecided(cell="c", decision="rejected", by="setting"), "rejected by the settings<"),
+    ],
+)
+def test_a_decision_is_said_with_its_cell(decided: CellDecided, said: str) -> None:
+    assert said in cell_html(cell(decided=decided))
+
+
+def test_a_cell_that_was_not_run_says_so() -> None:
+    assert "[ ] · not run" in cell_html(cell(status="rejected"))
+
+
+def test_a_long_risk_is_cut() -> None:
+    assert len(cell_html(cell(decided=CellDecided(cell="c", decision="run", risk="x" * 100_000)))) < 1000
+
+
+NAMES = [
+    "plain.png",
+    "a b/c d.png",
+    "ü ✓.png",
+    '"><script>alert(1)</script>.png',
+    "' onerror='alert(1).png",
+    "a\nb.png",
+    "javascript:alert(1)",
+    "data:text/html,<script>alert(1)<script>",
+    "//evil.example/x.png",
+    "https://evil.example/x.png",
+    "</details></div><img src=x onerror=alert(1)>.svg",
+    "100%.png",
+    "?a=1&b=2#c.png",
+    "x" * 300 + ".png",
+    "lone \ud800.png",
+    "",
+]
+
+
+@pytest.mark.parametrize("change", ["new", "changed", "deleted", "more"])
+@pytest.mark.parametrize("kind", ["image/png", "image/svg+xml", "text/html", ""])
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name)[:40])
+def test_a_files_name_is_inert(name: str, kind: str, change: Any) -> None:
+    found = Found(file_html(FileChange(path=name, change=change, size=1, type=kind)))
+    assert set(found.tags) <= {"div", "a", "details", "summary", "img"}
+    assert found.handlers == []
+    for link in found.links:
+        assert re.fullmatch(r"\./[\w%./~-]*", link)
+    if change in ("deleted", "more"):
+        assert found.links == []
+
+
+def test_a_file_has_a_link_and_a_picture_can_be_unfolded() -> None:
+    file = FileChange(path="out/a b.png", change="new", size=3, type="image/png")
+    shown = file_html(file)
+    assert Found(shown).links == ["./out/a%20b.png", "./out/a%20b.png"]
+    assert "<details" in shown
+    assert "out/a b.png (new, 3 bytes, image/png)" in shown
+
+
+def test_files_and_decisions_are_part_of_every_view() -> None:
+    changes = Changes(files=(FileChange(path="a_*<b>`[x](y).csv", change="deleted"),))
+    decided = CellDecided(cell="c", decision="run", risk="delete: rm(*x)")
+    turn = Turn(steps=[Step(cells=[cell(status="ok", changes=changes, decided=decided, detail="Slow.")])])
+    assert "[allowed by you (may delete: rm(*x))]\n\n[Slow.]\n\n[a_*<b>`[x](y).csv (deleted)]" in turn_text(turn)
+    shown = turn_markdown(turn)
+    assert r"*a\_\*\<b\>\`\[x\](y).csv (deleted)*" in shown
+    html = markdown_html(shown)
+    assert "<em>a_*&lt;b&gt;`[x](y).csv (deleted)</em>" in html
+    assert Found(html).links == []

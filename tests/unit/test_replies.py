@@ -268,3 +268,53 @@ def test_an_unlabelled_block_runs_also_where_warnings_are_errors() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert codes("```\nx = '\\d'\n```\n") == ["x = '\\d'"]
+
+
+@pytest.mark.parametrize(
+    ("language", "label", "code"),
+    [
+        ("r", "r", "x <- 1"),
+        ("r", "R", "x <- 1"),
+        ("r", "{r}", "x <- 1"),
+        ("julia", "jl", "x = 1"),
+        ("bash", "bash", "ls -l"),
+        ("bash", "sh", "ls -l"),
+        ("bash", "shell", "ls -l"),
+        ("javascript", "js", "let x"),
+        ("r", "r", "# filename: a.R\nx"),
+        ("r", "r", "x <- \"'''\""),
+    ],
+)
+def test_code_for_another_kernel_runs_as_it_is(language: str, label: str, code: str) -> None:
+    assert [block.code for block in parse(f"```{label}\n{code}\n```\n", language).blocks] == [code]
+
+
+@pytest.mark.parametrize(
+    ("language", "label"),
+    [
+        ("r", ""),
+        ("r", "python"),
+        ("r", "bash"),
+        ("r", "text"),
+        ("bash", ""),
+        ("bash", "python"),
+        ("julia", "r"),
+        ("python", "r"),
+        ("python", "julia"),
+    ],
+)
+def test_code_in_another_language_than_the_kernels_is_quoted(language: str, label: str) -> None:
+    text = f"See:\n```{label}\nx <- 1\n```\nDone."
+    reply = parse(text, language)
+    assert (reply.blocks, narrated(reply)) == ([], text)
+
+
+@pytest.mark.parametrize("language", ["r", "bash"])
+def test_an_unlabelled_fence_that_breaks_off_is_quoted_in_another_kernel(language: str) -> None:
+    reply = parse("See:\n```\nx = 1\n", language)
+    assert (reply.unclosed, narrated(reply)) == (None, "See:\n```\nx = 1\n")
+
+
+def test_a_triple_quote_means_nothing_in_another_language() -> None:
+    text = "```r\n# ''' once\n```\nand\n```r\ny\n```\n"
+    assert [block.code for block in parse(text, "r").blocks] == ["# ''' once", "y"]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from codeact_magic.events import Output
+from codeact_magic.executors.pip import PipFold
 from codeact_magic.executors.sink import MAX_BYTES, MAX_OUTPUTS, MAX_TEXT, Sink
 from codeact_magic.outputs import fold
 
@@ -340,3 +341,51 @@ async def test_printing_never_fails_while_the_loop_begins_and_ends_its_wait() ->
         for thread in threads:
             thread.join()
     assert failed == []
+
+
+INSTALL = "Collecting six\n  Downloading six-1.17.0-py2.py3-none-any.whl (11 kB)\nSuccessfully installed six-1.17.0\n"
+
+
+def test_a_fold_shortens_what_is_kept_and_what_is_shown() -> None:
+    seen: list[Output] = []
+    sink = Sink("c", watch=lambda _, output: seen.append(output), fold=PipFold())
+    shown = [sink.take(stream(line)) for line in ["a\n", *INSTALL.splitlines(keepends=True), "b\n"]]
+    assert shown == [stream("a\n"), None, None, stream("Installed six-1.17.0.\n"), stream("b\n")]
+    assert sink.finish() == []
+    assert text(seen) == text(sink.drain()) == "a\nInstalled six-1.17.0.\nb\n"
+
+
+def test_what_a_fold_held_of_an_install_that_did_not_end_comes_at_the_end() -> None:
+    seen: list[Output] = []
+    sink = Sink("c", [SECRET], lambda _, output: seen.append(output), PipFold())
+    assert sink.take(stream(f"Collecting six @ https://{SECRET}@host/six.whl\n")) is None
+    notes = sink.finish()
+    assert notes == seen == sink.drain() == [stream("Collecting six @ https://[redacted]@host/six.whl\n")]
+
+
+def test_what_a_fold_gives_back_of_both_streams_is_one_output() -> None:
+    sink = Sink("c", fold=PipFold())
+    assert sink.take(stream("Collecting six\n")) is None
+    assert sink.take(stream("ERROR: none\n", "stderr")) == stream("Collecting six\nERROR: none\n", "stderr")
+
+
+def test_a_secret_in_pieces_is_redacted_where_a_fold_held_them() -> None:
+    sink = Sink("c", [SECRET], fold=PipFold())
+    for piece in ("Collecting six @ ", SECRET[:20], SECRET[20:], "\n", "ERROR: none\n"):
+        sink.take(stream(piece))
+    assert SECRET[:20] not in text(sink.drain())
+
+
+@pytest.mark.parametrize("case", FLOODS)
+def test_a_flood_through_a_fold_is_what_it_is_without_one(case: str) -> None:
+    sink = Sink("c", fold=PipFold())
+    for output in FLOODS[case]:
+        sink.take(output)
+    sink.finish()
+    assert text(sink.drain()) == text(taken(FLOODS[case]))
+
+
+def test_what_comes_late_passes_by_the_fold() -> None:
+    sink = Sink("c", fold=PipFold())
+    sink.finish()
+    assert sink.take(stream("Collecting six\n")) == stream("Collecting six\n")

@@ -3,6 +3,8 @@
 import pytest
 
 from codeact_magic.events import (
+    Cause,
+    CellDecided,
     CellFinished,
     CellOutput,
     CellProposed,
@@ -13,6 +15,7 @@ from codeact_magic.events import (
     ReplyDelta,
     ReplyDiscarded,
     ReplyFinished,
+    Status,
     TurnFinished,
     TurnStarted,
     Usage,
@@ -144,3 +147,63 @@ def test_a_failed_turn_says_so() -> None:
 
 def test_an_empty_turn_has_no_cells() -> None:
     assert (Turn().cells, Turn(steps=[Step()]).cells) == ([], [])
+
+
+def proposed(name: str, cause: Cause, status: Status | None = "ok") -> list[Event]:
+    events: list[Event] = [CellProposed(cell=name, step=1, code="x", cause=cause), CellStarted(cell=name)]
+    return [*events, CellFinished(cell=name, status=status)] if status else events[:1]
+
+
+def test_a_decision_is_kept_with_its_cell() -> None:
+    decided = CellDecided(cell="c1", decision="run", risk="delete: x")
+    turn = turn_from([START, REPLY, CELL[0], decided])
+    assert (turn.cells[0].decided, turn.cells[0].status) == (decided, "proposed")
+
+
+def test_a_rejected_cell_was_not_run() -> None:
+    turn = turn_from([START, REPLY, CELL[0], CellDecided(cell="c1", decision="rejected")])
+    assert (turn.cells[0].status, turn.cells[0].code) == ("rejected", "x")
+
+
+def test_an_edited_cell_shows_the_users_code() -> None:
+    turn = turn_from([START, REPLY, CELL[0], CellDecided(cell="c1", decision="edited", code="y")])
+    assert turn.cells[0].code == "y"
+
+
+def test_a_decision_on_an_unknown_cell_is_passed_over() -> None:
+    assert turn_from([START, CellDecided(cell="c9", decision="rejected")]).cells == []
+
+
+TWO = ReplyFinished(text="One.\n" + python("x") + "Two.\n" + python("y") + "Three.")
+
+
+@pytest.mark.parametrize(
+    ("events", "parts"),
+    [
+        ([*proposed("a", "reply"), *proposed("b", "reply")], "One. a Two. b Three."),
+        ([*proposed("a", "reply", "error")], "One. a"),
+        ([*proposed("a", "reply", None), CellDecided(cell="a", decision="rejected")], "One. a"),
+        ([*proposed("a", "reply", "error"), *proposed("i", "install"), *proposed("r", "again")], "One. a i r Two."),
+        ([*proposed("a", "reply", "error"), *proposed("i", "install", "error")], "One. a i"),
+        (
+            [
+                *proposed("a", "reply", "error"),
+                *proposed("i", "install", None),
+                CellDecided(cell="i", decision="rejected"),
+            ],
+            "One. a i",
+        ),
+        (
+            [
+                *proposed("a", "reply", "error"),
+                *proposed("i", "install"),
+                *proposed("r", "again"),
+                *proposed("b", "reply"),
+            ],
+            "One. a i r Two. b Three.",
+        ),
+    ],
+)
+def test_text_stands_before_the_cell_it_speaks_of(events: list[Event], parts: str) -> None:
+    (step,) = turn_from([START, TWO, *events]).steps
+    assert " ".join(part if isinstance(part, str) else part.id for part in step.parts) == parts
