@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from .agent import Agent
 
 HELP = """\
-%%agent [--model M] [--base-url U] [--max-steps N] [--timeout S] [--again]
+%%agent [--model M] [--base-url U] [--kernel K] [--max-steps N] [--timeout S]
+        [--approval auto|risky|ask] [--again]
     asks the model; the cell's text is the prompt, {name} and {a.b} are filled with your variables.
+%%in_kernel NAME [--timeout S] [--cwd FOLDER]
+    runs the cell in another Jupyter kernel, which keeps its state; %in_kernel lists them
 %agent                  what is configured and where the thread stands
 %agent model [NAME]     shows or sets the model of this session
 %agent doctor [NAME]    tries the model: address, key, streaming, pictures, and what to do next
@@ -121,6 +124,8 @@ def _status(agent: "Agent", _: list[str]) -> str:
         "limits": f"{settings.max_steps} steps a turn"
         + (f", {settings.max_tokens:,} tokens" if settings.max_tokens else "")
         + (f", {settings.timeout:g} s a cell" if settings.timeout else ""),
+        "asks first": {"auto": "never", "risky": "before risky cells", "ask": "before every cell"}[settings.approval],
+        **({"kernel": settings.kernel} if settings.kernel else {}),
         "thread": f"{agent.session.thread if agent.session else 'none yet'}, {said}",
     }
     if turns:
