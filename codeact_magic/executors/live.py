@@ -139,6 +139,7 @@ class LiveExecutor:
         with contextlib.ExitStack() as stack:
             interrupts = self._interrupts or stack.enter_context(self.interruptible(lambda: None))
             interrupts.install()
+            self._probe.began()
             sink = Sink(cell, secrets_in(), self._watch, folding(code))
             succeeded = False
             with self._source.capture(sink, code, message, count), self._guarded():

@@ -245,6 +245,11 @@ class Probe:
         self._folder = _working_directory()
         self._files = files(self._folder)
 
+    def began(self) -> None:
+        """Note the files as a cell begins: what others have written meanwhile is not its doing."""
+        self._folder = _working_directory()
+        self._files = files(self._folder)
+
     def context(self) -> dict[str, Any]:
         """Tell what is new since the last report of either kind; at first, and once forgotten, all names are."""
         return self._report(self._told)
@@ -278,7 +283,9 @@ _installed: list[Probe] = []
 
 def install(shell: Any) -> None:
     """Make the probe that ``report`` asks, for an IPython shell."""
-    _installed[:] = [Probe(shell.user_ns, dict(getattr(shell, "user_ns_hidden", {})))]
+    probe = Probe(shell.user_ns, dict(getattr(shell, "user_ns_hidden", {})))
+    _installed[:] = [probe]
+    shell.events.register("pre_run_cell", lambda _info: probe.began())
 
 
 def report(kind: str) -> str:

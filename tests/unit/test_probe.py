@@ -17,6 +17,8 @@ from codeact_magic.executors.probe import MOST_FILES, Probe, changed, files
 
 from .test_namespace import Hostile
 
+EVENTS = SimpleNamespace(register=lambda *_: None)
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -296,7 +298,7 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, Any]
     """Run the source as a kernel does whose user has the given names."""
 
     def run(namespace: dict[str, Any]) -> ModuleType:
-        shell = SimpleNamespace(user_ns=namespace, user_ns_hidden={})
+        shell = SimpleNamespace(user_ns=namespace, user_ns_hidden={}, events=EVENTS)
         monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
         exec(probe.source(), namespace)
         return sys.modules[probe.MODULE]
@@ -330,3 +332,12 @@ def test_the_source_needs_nothing_but_the_standard_library_of_an_old_python() ->
     sources = {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not relative
     assert {name.split(".")[0] for name in imported | sources} <= set(sys.stdlib_module_names)
+
+
+def test_what_others_write_between_two_cells_is_not_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    made = Probe({}, {})
+    write(folder / "others.txt")
+    made.began()
+    write(folder / "own.txt")
+    assert [row["path"] for row in made.changes()["files"]] == ["own.txt"]
