@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -128,6 +128,8 @@ async def _doctor(options: argparse.Namespace, console: "Console") -> int:
 
 
 async def _run(options: argparse.Namespace, console: "Console") -> int:
+    # jsonschema compiles a grammar of addresses when it is imported: half a second, and no notebook has any.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import nbformat  # noqa: PLC0415
     from nbclient.exceptions import CellExecutionError  # noqa: PLC0415
 
@@ -163,6 +165,7 @@ async def _run(options: argparse.Namespace, console: "Console") -> int:
         document=source.resolve(),
         save=lambda: write_notebook(nb, target),
         observe=progress.show,
+        narrate=progress.narrate,
         options={name: value for name, value in given.items() if value is not None},
         decide=progress.decide if _is_terminal(sys.stdin) and _is_terminal(sys.stdout) else None,
     )
@@ -215,11 +218,9 @@ class Progress:
         self._status.stop()
 
     def show(self, event: Event) -> None:
-        """Show one event; what cannot be shown does not end the run."""
-        try:
+        """Show one event."""
+        with self._going_on():
             self._show(event)
-        except OSError:
-            self._console.quiet = True
 
     def _show(self, event: Event) -> None:
         from rich.markdown import Markdown  # noqa: PLC0415
@@ -241,8 +242,6 @@ class Progress:
                 self._status.update(f"Writing, {self._streamed:,} characters")
             case ReplyFinished():
                 self._streamed = 0
-                if self._turn.steps and (said := self._turn.steps[-1].narration) and _has_code(self._turn):
-                    out(f"  [dim]{escape(_line(said, 300))}[/]")
             case ReplyDiscarded() | ModelRetried():
                 out(f"  [yellow]{escape(self._turn.notice)}[/]")
             case CellProposed():
@@ -267,6 +266,21 @@ class Progress:
             case _:
                 pass
 
+    def narrate(self, text: str) -> None:
+        """Show what the model says beside its code, in one line."""
+        from rich.markup import escape  # noqa: PLC0415
+
+        with self._going_on():
+            self._console.print(f"  [dim]{escape(_line(text, 300))}[/]")
+
+    @contextlib.contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """What cannot be shown does not end the run."""
+        try:
+            yield
+        except OSError:
+            self._console.quiet = True
+
     async def decide(self, cell: CellProposed, risk: str) -> CellDecided:
         """Ask in the terminal whether a cell may run."""
         from rich.syntax import Syntax  # noqa: PLC0415
@@ -275,6 +289,7 @@ class Progress:
         try:
             self._console.print()
             self._console.print(Syntax(plain(cell.code), cell.language, background_color="default"))
+            _forget_typed()
             print(question(cell, risk), end="", flush=True)  # noqa: T201 - not a line of its own
             self._asking = True
             line = await _line_read()
@@ -320,6 +335,14 @@ def _is_terminal(stream: IO[str] | None) -> bool:
     return stream is not None and stream.isatty()
 
 
+def _forget_typed() -> None:
+    """Drop what was typed before there was a question: it is no answer."""
+    import termios  # noqa: PLC0415 - not on Windows
+
+    with contextlib.suppress(termios.error):
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+
+
 async def _line_read() -> str:
     """Read a line of the terminal; empty at its end. A thread that waits for it would take the next answer too."""
     loop, terminal = asyncio.get_running_loop(), sys.stdin.fileno()
@@ -337,12 +360,6 @@ async def _line_read() -> str:
         return await read
     finally:
         loop.remove_reader(terminal)
-
-
-def _has_code(turn: Turn) -> bool:
-    from .replies import parse  # noqa: PLC0415
-
-    return bool(parse(turn.steps[-1].text, turn.language).blocks)
 
 
 def _line(text: str, length: int) -> str:

@@ -181,6 +181,7 @@ async def _block(
     block: Block, step: int, start: TurnStarted, executor: Executor, decide: Decide, outcome: Outcome
 ) -> AsyncGenerator[Event, None]:
     """Run one block as a cell. Where a package is missing, propose its install, and run the block again if it may."""
+    tried: set[str] = set()
 
     def propose(code: str, cause: Cause) -> CellProposed:
         code = f"%%in_kernel {start.kernel}\n{code}" if start.kernel else code
@@ -193,9 +194,11 @@ async def _block(
         async with aclosing(_cell(cell, executor, decide, outcome)) as events:
             async for event in events:
                 yield event
-        if outcome.status == "error" and outcome.module and cell.cause == "reply" and start.language == "python":
-            cells.append(propose(packages.install(outcome.module), "install"))
-            if packages.begins_with_imports(block.code, outcome.module):
+        lacks = outcome.module if outcome.status == "error" and start.language == "python" else ""
+        if lacks and cell.cause != "install" and lacks not in tried:
+            tried.add(lacks)
+            cells.append(propose(packages.install(lacks), "install"))
+            if packages.begins_with_imports(block.code, lacks):
                 cells.append(propose(block.code, "again"))
         elif outcome.status != "ok":
             return
@@ -231,7 +234,7 @@ async def _cell(
             else:
                 if item["output_type"] == "error":
                     outcome.error = plain(f"{item.get('ename')}: {item.get('evalue')}")
-                    outcome.module = packages.missing(item)
+                    outcome.module = packages.missing(item) if code == cell.code else ""  # an edit is not run again
                 yield CellOutput(cell=cell.cell, output=item)
     raise ExecutorError("The executor ended a cell without a CellDone; see Executor.execute in ports.py.")
 

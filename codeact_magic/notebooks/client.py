@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ from ..replies import narration
 from .protocol import TARGET, Hello, decide_data, event_in, hello_data
 
 _DAY = 86_400.0
+_BEAT = 0.1  # seconds between two looks at the kernel's process
+_STARTS = 3  # a port may be taken by another process before the kernel has it
 _PATIENCE = 10  # interrupts, one a second, before a kernel that does not stop is ended
 Observe = Callable[[Event], None]
 Decide = Callable[[CellProposed, str], Awaitable[CellDecided]]
@@ -51,6 +53,7 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         document: its path.
         save: called when something worth keeping has changed.
         observe: sees every event.
+        narrate: is told what the model says beside its code, once that is saved.
         options: of this run: model, timeout, again.
         decide: asks the user whether a cell may run; None if there is nobody to ask.
     """
@@ -62,6 +65,7 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         document: Path,
         save: Callable[[], None],
         observe: Observe,
+        narrate: Callable[[str], None],
         options: Mapping[str, Any],
         decide: Decide | None = None,
     ) -> None:
@@ -71,6 +75,7 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         self._document = document
         self._save = save
         self._observe = observe
+        self._say = narrate
         self._options = options
         self._decide = decide
         self._proposed: CellProposed | None = None
@@ -103,12 +108,7 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         """
         await self._start()
         try:
-            await self._learn()
-            done: set[str] = set()
-            while not self._stopping and (cell := self._next(done)) is not None:
-                done.add(cell.id)
-                await self._execute(cell, self._index(cell.id, default=0))
-            self.set_widgets_metadata()
+            await self._while_alive(self._work())
         except DeadKernelError:
             self._close_record("the kernel died in mid-turn")
             raise ExecutorError("The kernel died. The notebook is saved as far as it came.") from None
@@ -116,9 +116,37 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
             self._save()
             await self._ended()
 
+    async def _work(self) -> None:
+        await self._learn()
+        done: set[str] = set()
+        while not self._stopping and (cell := self._next(done)) is not None:
+            done.add(cell.id)
+            await self._execute(cell, self._index(cell.id, default=0))
+        self.set_widgets_metadata()
+
+    async def _while_alive(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do work as long as the kernel lives; nbclient looks only once a second, and only while a cell runs.
+
+        Raises:
+            DeadKernelError: it died. What it had sent by then is taken.
+        """
+        task, alive = asyncio.ensure_future(work), True
+        while alive and not task.done():
+            alive = await ensure_async(self.km.is_alive())
+            await asyncio.wait({task}, timeout=_BEAT)
+        if task.cancel():
+            await asyncio.gather(task, return_exceptions=True)
+            raise DeadKernelError("Kernel died")
+        task.result()
+
     async def _start(self) -> None:
         self.reset_execution_trackers()
-        self.create_kernel_manager()
+        for left in reversed(range(_STARTS)):
+            self.create_kernel_manager()
+            if await self._started(again=left > 0):
+                return
+
+    async def _started(self, *, again: bool) -> bool:
         with tempfile.TemporaryFile() as log:  # what a kernel prints belongs to its cells, not to the terminal
             try:
                 await self.async_start_new_kernel(stdout=subprocess.DEVNULL, stderr=log)
@@ -127,10 +155,13 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
                 await self._ended()
                 log.seek(0)
                 said = (log.read()[-2000:].decode(errors="replace").strip().splitlines() or [""])[-1]
+                if again and "Address already in use" in said:
+                    return False
                 raise ExecutorError(
                     f"The kernel {self.kernel_name or 'python3'!r} did not start: {said or error} "
                     "(`jupyter kernelspec list` shows the installed ones)."
                 ) from None
+        return True
 
     async def stop(self) -> None:
         """Interrupt the kernel: the running cell and its turn end. A second call ends the kernel."""
@@ -255,13 +286,8 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
                 self._routes[event.message] = event.cell
             case CellFinished():
                 self._finish(event)
-                installed = self._proposed is not None and self._proposed.cause == "install"
-                if len(self._narration) == 1 and event.status == "ok" and not installed:
-                    self._narrate()  # what follows the last block
                 self._keep_record()
             case TurnFinished():
-                if self._deciding:
-                    self._deciding.cancel()
                 self._withdraw()
                 if event.answer:
                     self._insert(nbformat.v4.new_markdown_cell(event.answer), ANSWER)
@@ -270,6 +296,10 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
             case _:
                 pass
         self._observe(event)
+        if isinstance(event, CellFinished) and event.status == "ok":
+            installed = self._proposed is not None and self._proposed.cause == "install"
+            if len(self._narration) == 1 and not installed:
+                self._narrate()  # what follows the last block
 
     @property
     def _first(self) -> TurnStarted:
@@ -289,6 +319,8 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
 
     def _withdraw(self) -> None:
         """Take out a cell that never ran, as the turn ended on its question: nobody has allowed it."""
+        if self._deciding:
+            self._deciding.cancel()
         last = self._proposed.cell if self._proposed else ""
         if last not in self._routes.values() and (index := self._index(last, default=-1)) >= 0:
             self._remove(index)
@@ -315,6 +347,8 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
     def _narrate(self) -> None:
         if self._narration and (text := self._narration.pop(0)):
             self._insert(nbformat.v4.new_markdown_cell(text), NARRATION)
+            self._keep_record()
+            self._say(text)
 
     def _finish(self, event: CellFinished) -> None:
         index = self._index(event.cell, default=-1)

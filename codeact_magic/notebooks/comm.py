@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..approval import refused
 from ..events import CellDecided, CellOutput, CellProposed, Event, ReplyDelta, TurnFinished
 from .inline import InlineNotebook
 from .protocol import (
@@ -60,7 +61,7 @@ class Connection:
         # execute events there, and must not move the parent that the main thread's own threads print under.
         self._comm.handle_msg = self._received
         self._comm._reply_subshell_for = lambda _data, default: default  # noqa: SLF001
-        self._comm.on_close(lambda _message: self._loop.call_soon_threadsafe(self._answer, None))
+        self._comm.on_close(lambda _message: self._loop.call_soon_threadsafe(self._closed))
         self._deadline = self._loop.time() + PROBE
 
     async def answer(self) -> Hello | None:
@@ -74,7 +75,7 @@ class Connection:
     async def ask(self, cell: CellProposed, risk: str) -> CellDecided:
         """Ask the client whether a cell may run, and wait for its decision."""
         self._question = self._loop.create_future()
-        self._asked = (cell.cell, risk)
+        self._asked = (cell, risk)
         try:
             self.send(ask_data(cell.cell, risk, owner=self.owner))
             return await self._question
@@ -114,10 +115,20 @@ class Connection:
                 self.on_acknowledged()
             case "stop":
                 self._stop()
-            case "decide" if self._question and not self._question.done() and data.get("cell") == self._asked[0]:
-                self._question.set_result(decision_in(data, *self._asked))
+            case "decide" if self._question and data.get("cell") == self._asked[0].cell:
+                self._decide(decision_in(data, self._asked[0].cell, self._asked[1]))
             case _:
                 pass
+
+    def _closed(self) -> None:
+        """The client is gone: it answers nothing any more."""
+        self._answer(None)
+        if self._question:
+            self._decide(refused(*self._asked))
+
+    def _decide(self, decided: CellDecided) -> None:
+        if self._question and not self._question.done():
+            self._question.set_result(decided)
 
     def _answer(self, hello: Hello | None) -> None:
         if not self._hello.done():

@@ -1,5 +1,6 @@
 """Notebook files: read with ids on all cells, written whole or not at all."""
 
+import contextlib
 import glob
 import os
 import tempfile
@@ -12,7 +13,7 @@ from nbformat import NotebookNode
 
 from ..errors import ConfigError
 
-_STALE = 60.0  # seconds; a younger temporary file may be another run's
+_STALE = 60.0  # seconds; no write takes as long
 LOAD = "%load_ext codeact_magic"
 
 
@@ -51,7 +52,7 @@ def write_notebook(nb: NotebookNode, path: Path) -> None:
 
 
 def _replace(nb: NotebookNode, path: Path) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.{os.getpid()}-", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             nbformat.write(nb, file)
@@ -66,11 +67,25 @@ def _replace(nb: NotebookNode, path: Path) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Remove what a run that was killed in the middle of writing left beside the notebook."""
+    """Remove what runs that were killed in the middle of writing left beside the notebook."""
     path = path.resolve()
     for left in path.parent.glob(f".{glob.escape(path.name[:100])}.*.tmp"):
-        if time.time() - left.stat().st_mtime > _STALE:
-            left.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # it was not left, but is written by another run
+            if _has_lost_its_writer(left.name) or time.time() - left.stat().st_mtime > _STALE:
+                left.unlink()
+
+
+def _has_lost_its_writer(name: str) -> bool:
+    writer = name.rsplit(".", 2)[1].partition("-")[0]
+    if os.name != "posix" or not writer.isdecimal():
+        return False
+    try:
+        os.kill(int(writer), 0)
+    except PermissionError:
+        return False  # another user's
+    except (ProcessLookupError, OverflowError):
+        return True
+    return False
 
 
 def _umask() -> int:

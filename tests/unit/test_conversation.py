@@ -272,7 +272,7 @@ def test_a_decision_that_allows_says_nothing() -> None:
 
 
 def test_a_rejected_cell_is_told_and_so_are_the_blocks_behind_it() -> None:
-    events = [
+    events: list[Event] = [
         start(),
         ReplyFinished(text=python("x") + python("y")),
         CellProposed(cell="c1", step=1, code="x"),
@@ -290,7 +290,7 @@ def test_the_cells_of_a_block_are_told_as_one() -> None:
     install, again = cell("c2"), cell("c3")
     install[0] = CellProposed(cell="c2", step=1, code="x", cause="install")
     again[0] = CellProposed(cell="c3", step=1, code="x", cause="again")
-    events = [
+    events: list[Event] = [
         start(),
         ReplyFinished(text=python("x") + python("y")),
         *cell("c1", lacks, status="error"),

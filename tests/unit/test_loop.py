@@ -781,6 +781,28 @@ async def test_an_install_that_fails_is_told_and_nothing_is_run_again() -> None:
     assert "ERROR: No matching distribution" in text_of_message(prompts_of(it)[1][-1])
 
 
+async def test_a_cell_that_the_user_edited_is_not_run_again_as_the_model_wrote_it() -> None:
+    executor = FakeExecutor({"import six": LACKS})
+    it = session(python(DELETES), "Done.", executor=executor, notebook=answering("edited", code="import six"))
+    assert causes(await asked(it)) == ["reply"]
+    assert ran(it) == ["import six"]
+
+
+async def test_a_block_that_lacks_several_packages_gets_them_one_by_one() -> None:
+    class Lacking(FakeExecutor):
+        async def execute(self, code: str, cell: str) -> AsyncGenerator[CellBegan | Output | CellDone, None]:
+            left = [name for name in ("six", "toml") if f"%pip install {name}\nimport {name}" not in self.ran]
+            lacks = [failure("ModuleNotFoundError", f"No module named {left[0]!r}")] if left else []
+            self.results = {"import six, toml": lacks}
+            async with aclosing(super().execute(code, cell)) as items:
+                async for item in items:
+                    yield item
+
+    it = session(python("import six, toml"), "Done.", executor=Lacking(), notebook=answering("run"))
+    assert causes(await asked(it)) == ["reply", "install", "again", "install", "again"]
+    assert "Block 1 again, cell [5]: ran." in text_of_message(prompts_of(it)[1][-1])
+
+
 async def test_a_block_that_still_lacks_its_package_is_not_tried_for_ever() -> None:
     executor = FakeExecutor({"import six": LACKS})
     it = session(python("import six"), "Done.", executor=executor, notebook=answering("run"))
