@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .PHONY: help demo test check format bench dist clean
 help:
-	@echo "make demo    run the first example with its recorded replies: no API key, no network"
+	@echo "make demo    run the examples with their recorded replies: no API key, no network"
 	@echo "make test    run all tests"
 	@echo "make check   lints, types, layers"
 	@echo "make format  format the code"
@@ -24,7 +24,10 @@ $(VENV)/.dev: pyproject.toml
 
 demo: $(VENV)/.demo
 	@mkdir -p build
-	$(BIN)/codeact run example_notebooks/01_first_look.ipynb --again --model recorded -o build/01_first_look.ipynb
+	@set -e; for notebook in example_notebooks/*.ipynb; do \
+		echo; echo "== $$notebook"; \
+		$(BIN)/codeact run "$$notebook" --again --model recorded -o "build/$${notebook##*/}"; \
+	done
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
