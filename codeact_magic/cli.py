@@ -9,35 +9,17 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from .errors import CodeactError, ConfigError
-from .events import (
-    CellDecided,
-    CellFinished,
-    CellProposed,
-    CellStarted,
-    Event,
-    ModelRetried,
-    ReplyDelta,
-    ReplyDiscarded,
-    ReplyFinished,
-    TurnFinished,
-    TurnStarted,
-)
-from .notebooks.questions import decision, question
-from .observations import file_line
-from .outputs import plain
-from .turns import Turn, summary
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 ANSWERED, FAILED, USAGE, STOPPED = 0, 1, 2, 130
-_LINE = 4096  # bytes of an answer, which is what a terminal hands over at once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,6 +117,7 @@ async def _run(options: argparse.Namespace, console: "Console") -> int:
 
     from .notebooks.client import AgentClient  # noqa: PLC0415
     from .notebooks.files import read_notebook, sweep, with_prompt, write_notebook  # noqa: PLC0415
+    from .notebooks.progress import Progress, can_ask  # noqa: PLC0415
 
     source: Path = options.notebook
     target: Path = options.output or source
@@ -167,7 +150,7 @@ async def _run(options: argparse.Namespace, console: "Console") -> int:
         observe=progress.show,
         narrate=progress.narrate,
         options={name: value for name, value in given.items() if value is not None},
-        decide=progress.decide if _is_terminal(sys.stdin) and _is_terminal(sys.stdout) else None,
+        decide=progress.decide if can_ask() else None,
     )
     loop = asyncio.get_running_loop()
     stops: list[asyncio.Task[None]] = []
@@ -197,175 +180,6 @@ def _model(name: str | None) -> str | None:
     """Name a recording by its absolute path: the kernel has a working directory of its own."""
     kind, found, path = (name or "").partition(":")
     return f"recorded:{Path(path).resolve()}" if kind == "recorded" and found else name
-
-
-class Progress:
-    """What is happening, in the terminal: one line a cell, the answer at the end."""
-
-    def __init__(self, console: "Console") -> None:
-        self._console = console
-        self._turn = Turn()
-        self._status = console.status("Starting the kernel", spinner="dots")
-        self._streamed = 0
-        self._asking = False  # the cursor is behind a question
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._status.stop()
-
-    def show(self, event: Event) -> None:
-        """Show one event."""
-        with self._going_on():
-            self._show(event)
-
-    def _show(self, event: Event) -> None:
-        from rich.markdown import Markdown  # noqa: PLC0415
-        from rich.markup import escape  # noqa: PLC0415
-
-        if isinstance(event, TurnStarted):
-            self._turn = Turn()
-        self._turn.apply(event)
-        out = self._console.print
-        if self._asking:  # the turn ended on it
-            self._asking = False
-            out()
-        match event:
-            case TurnStarted():
-                out(f"[bold]%%agent[/] {escape(_line(event.prompt, 200))}")
-                self._status.update("Thinking")
-            case ReplyDelta():
-                self._streamed += len(event.text)
-                self._status.update(f"Writing, {self._streamed:,} characters")
-            case ReplyFinished():
-                self._streamed = 0
-            case ReplyDiscarded() | ModelRetried():
-                out(f"  [yellow]{escape(self._turn.notice)}[/]")
-            case CellProposed():
-                self._status.update(f"Running {escape(_line(event.code, 60))}")
-            case CellStarted():
-                pass
-            case CellDecided(decision="rejected"):
-                self._rejected(event)
-                self._status.update("Thinking")
-            case CellFinished():
-                out(self._cell(event))
-                for file in event.changes.files:
-                    out(f"      [dim]{escape(_line(file_line(file), 120))}[/]")
-                self._status.update("Thinking")
-            case TurnFinished():
-                if event.answer:
-                    out()
-                    out(Markdown(event.answer))
-                    out()
-                colour = "green" if event.reason == "answered" else "yellow"
-                out(f"[{colour}]{escape(summary(self._turn))}[/]")
-            case _:
-                pass
-
-    def narrate(self, text: str) -> None:
-        """Show what the model says beside its code, in one line."""
-        from rich.markup import escape  # noqa: PLC0415
-
-        with self._going_on():
-            self._console.print(f"  [dim]{escape(_line(text, 300))}[/]")
-
-    @contextlib.contextmanager
-    def _going_on(self) -> Iterator[None]:
-        """What cannot be shown does not end the run."""
-        try:
-            yield
-        except OSError:
-            self._console.quiet = True
-
-    async def decide(self, cell: CellProposed, risk: str) -> CellDecided:
-        """Ask in the terminal whether a cell may run."""
-        from rich.syntax import Syntax  # noqa: PLC0415
-
-        self._status.stop()
-        try:
-            self._console.print()
-            self._console.print(Syntax(plain(cell.code), cell.language, background_color="default"))
-            _forget_typed()
-            print(question(cell, risk), end="", flush=True)  # noqa: T201 - not a line of its own
-            self._asking = True
-            line = await _line_read()
-            if not line.endswith("\n"):
-                self._console.print()
-            self._asking = False
-        finally:
-            if self._console.is_terminal:
-                self._status.start()
-        return decision(cell, risk, line)
-
-    def failed(self, error: Any) -> None:
-        """Say which cell failed, and how."""
-        from rich.markup import escape  # noqa: PLC0415
-
-        said = plain(f"{error.ename}: {error.evalue}")
-        self._console.print(f"[red]Failed.[/] {escape(_line(said, 1000))}")
-
-    def _rejected(self, event: CellDecided) -> None:
-        from rich.markup import escape  # noqa: PLC0415
-
-        cell = self._turn.cell(event.cell)
-        self._console.print(f"  \\[ ] [red]✗ not run[/] {escape(_line(cell.code if cell else '', 90))}")
-        if event.by == "setting":  # what the user decided was asked right above
-            for said in (f"It may {event.risk}." if event.risk else "", event.reason):
-                if said:
-                    self._console.print(f"      [yellow]{escape(_line(said, 200))}[/]")
-
-    def _cell(self, event: CellFinished) -> str:
-        from rich.markup import escape  # noqa: PLC0415
-
-        cell = self._turn.cell(event.cell)
-        if cell is None:
-            return ""
-        error = next((output for output in cell.published if output["output_type"] == "error"), None)
-        said = plain(f"{error.get('ename')}: {error.get('evalue')}") if error else event.status
-        mark = "[green]✓[/]" if event.status == "ok" else f"[red]✗ {escape(_line(said, 100))}[/]"
-        count = f"\\[{cell.execution_count}]"
-        return f"  {count} {mark} {escape(_line(cell.code, 90))} [dim]{event.seconds:.1f} s[/]"
-
-
-def _is_terminal(stream: IO[str] | None) -> bool:
-    return stream is not None and stream.isatty()
-
-
-def _forget_typed() -> None:
-    """Drop what was typed before there was a question: it is no answer."""
-    import termios  # noqa: PLC0415 - not on Windows
-
-    with contextlib.suppress(termios.error):
-        termios.tcflush(sys.stdin, termios.TCIFLUSH)
-
-
-async def _line_read() -> str:
-    """Read a line of the terminal; empty at its end. A thread that waits for it would take the next answer too."""
-    loop, terminal = asyncio.get_running_loop(), sys.stdin.fileno()
-    read: asyncio.Future[str] = loop.create_future()
-
-    def take() -> None:
-        line = b""
-        with contextlib.suppress(OSError):  # the terminal is gone
-            line = os.read(terminal, _LINE)
-        if not read.done():
-            read.set_result(line.decode(errors="replace"))
-
-    loop.add_reader(terminal, take)
-    try:
-        return await read
-    finally:
-        loop.remove_reader(terminal)
-
-
-def _line(text: str, length: int) -> str:
-    """Give text in one line of at most ``length`` characters, without control characters."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text[: length * 4]).split())
-    return line if len(line) <= length else line[: length - 1] + "…"
 
 
 if __name__ == "__main__":

@@ -180,7 +180,9 @@ MODEL = (
         (Fault(status=400, body='{"error": {"message": "no such field"}}'),),
         failed("the endpoint's own words", "answered HTTP 400: no such field"),
     ),
-    Row("HTTP 401", (Fault(status=401),), failed("names the key's variable", "did not accept the key in OPENAI_API_KEY")),
+    Row(
+        "HTTP 401", (Fault(status=401),), failed("names the key's variable", "did not accept the key in OPENAI_API_KEY")
+    ),
     Row(
         "a context that is too long",
         (Fault(status=400, code="context_length_exceeded"),),

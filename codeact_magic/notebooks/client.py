@@ -1,18 +1,17 @@
 """A client without a browser: nbclient, with generated cells spliced into the notebook as they run.
 
-It owns the document: it answers the kernel's opening, inserts cells, keeps the record in the prompt cell's metadata,
-and saves the file after every cell.
+It speaks for the document: it answers the kernel's opening, feeds ``Splice`` with the events, and routes what generated
+cells publish to them.
 """
 
 import asyncio
 import contextlib
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionComplete, DeadKernelError
 from nbclient.util import ensure_async
@@ -20,28 +19,15 @@ from nbformat import NotebookNode
 
 from ..approval import refused
 from ..errors import ExecutorError
-from ..events import (
-    CellDecided,
-    CellFinished,
-    CellOutput,
-    CellProposed,
-    CellStarted,
-    Event,
-    Output,
-    ReplyFinished,
-    TurnFinished,
-    TurnStarted,
-)
-from ..outputs import fold
-from ..record import ANSWER, CELL, KEY, NARRATION, PROMPT, digest, mark, record_from
-from ..replies import narration
+from ..events import CellDecided, CellProposed, CellStarted, Event, TurnFinished
+from ..record import mark
 from .protocol import TARGET, Hello, decide_data, event_in, hello_data
+from .splice import Observe, Splice
 
 _DAY = 86_400.0
 _BEAT = 0.1  # seconds between two looks at the kernel's process
 _STARTS = 3  # a port may be taken by another process before the kernel has it
 _PATIENCE = 10  # interrupts, one a second, before a kernel that does not stop is ended
-Observe = Callable[[Event], None]
 Decide = Callable[[CellProposed, str], Awaitable[CellDecided]]
 
 
@@ -74,23 +60,14 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         self.interrupt_on_timeout = True
         self._document = document
         self._save = save
-        self._observe = observe
-        self._say = narrate
         self._options = options
         self._decide = decide
-        self._proposed: CellProposed | None = None
+        self._splice = Splice(nb, save=save, observe=observe, narrate=narrate)
         self._deciding: asyncio.Task[None] | None = None
         self._routes: dict[str, str] = {}  # message id -> generated cell
-        self._made: set[str] = set()
-        self._prompt: NotebookNode | None = None
-        self._last = ""  # the cell after which the next one goes
         self._comm = self._owner = ""
         self._subshell: str | None = None
-        self._turn: list[Event] = []
-        self._narration: list[str] = []  # of the reply that is worked off: before each block, and behind the last
-        self._seen: dict[str, list[Output]] = {}  # outputs of generated cells when they had ended
         self._stopping = False
-        self._replaced: set[str] = set()  # the old turn's cells, until a reply has come
         self.outcomes: list[TurnFinished] = []
         self.kept = 0  # answered prompts that were not asked again
 
@@ -110,7 +87,8 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         try:
             await self._while_alive(self._work())
         except DeadKernelError:
-            self._close_record("the kernel died in mid-turn")
+            self._ask_no_more()
+            self._splice.close("the kernel died in mid-turn")
             raise ExecutorError("The kernel died. The notebook is saved as far as it came.") from None
         finally:
             self._save()
@@ -121,7 +99,8 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         done: set[str] = set()
         while not self._stopping and (cell := self._next(done)) is not None:
             done.add(cell.id)
-            await self._execute(cell, self._index(cell.id, default=0))
+            with self._splice.below(cell):
+                await self.async_execute_cell(cell, self._splice.index(cell.id))
         self.set_widgets_metadata()
 
     async def _while_alive(self, work: Coroutine[Any, Any, None]) -> None:
@@ -178,20 +157,11 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
 
     def _next(self, done: set[str]) -> NotebookNode | None:
         """Give the first cell that was neither run nor made in this run; cells come and go meanwhile."""
-        return next((cell for cell in self.nb.cells if cell.id not in done | self._made), None)
+        return next((cell for cell in self.nb.cells if cell.id not in done | self._splice.made), None)
 
     async def _ended(self) -> None:
         with contextlib.suppress(Exception):  # a kernel that is gone cannot be cleaned up twice
             await self._async_cleanup_kernel()
-
-    async def _execute(self, cell: NotebookNode, index: int) -> None:
-        self._prompt, self._last = cell, cell.id
-        try:
-            await self.async_execute_cell(cell, index)
-        finally:
-            if cell.cell_type == "code":
-                cell.outputs = _folded(cell)
-                self._save()
 
     async def _learn(self) -> None:
         """Learn the kernel's language, and open a subshell so that messages arrive while a cell blocks."""
@@ -224,15 +194,12 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
             parent = msg["parent_header"].get("msg_id")
             if parent == parent_msg_id:
                 try:
-                    self.process_message(msg, cell, self._index(cell.id, default=cell_index))
+                    self.process_message(msg, cell, self._splice.index(cell.id, default=cell_index))
                 except CellExecutionComplete:
                     return
-            elif (made := self._routes.get(parent)) and (index := self._index(made, default=-1)) >= 0:
+            elif (made := self._routes.get(parent)) and (index := self._splice.index(made)) >= 0:
                 with contextlib.suppress(CellExecutionComplete):
                     self.process_message(msg, self.nb.cells[index], index)
-
-    def _index(self, cell: str, *, default: int) -> int:
-        return next((index for index, each in enumerate(self.nb.cells) if each.id == cell), default)
 
     def _send(self, data: dict[str, Any]) -> None:
         msg = self.kc.session.msg("comm_msg", {"comm_id": self._comm, "data": data})
@@ -241,151 +208,50 @@ class AgentClient(NotebookClient):  # type: ignore[misc]
         self.kc.shell_channel.send(msg)
 
     def _hello(self) -> Hello:
-        prompt = self._prompt
-        cells = tuple(cell for cell in self.nb.cells if mark(cell) or cell is prompt)
         return Hello(
             client="codeact run",
             document=str(self._document),
-            cell=prompt.id if prompt else "",
-            cells=cells,
+            cell=self._splice.prompt,
+            cells=self._splice.marked,
             options=dict(self._options),
         )
 
     def _take(self, data: dict[str, Any]) -> None:
         if data.get("owner") != self._owner:
             return
-        if data.get("type") == "begin":
-            self._replaced = set(data.get("replace") or ())
-            self._turn, self._narration = [], []
-        elif data.get("type") == "kept":
-            self.kept += 1
-        elif data.get("type") == "event":
-            self._apply(event_in(data))
-        elif data.get("type") == "ask" and self._proposed is not None:
-            self._deciding = asyncio.ensure_future(self._answer(self._proposed, str(data.get("risk") or "")))
+        match data.get("type"):
+            case "begin":
+                self._splice.begin(data.get("replace") or ())
+            case "kept":
+                self.kept += 1
+            case "event":
+                self._apply(event_in(data))
+            case "ask" if cell := self._splice.proposed:
+                self._deciding = asyncio.ensure_future(self._answer(cell, str(data.get("risk") or "")))
+            case _:
+                pass
 
     async def _answer(self, cell: CellProposed, risk: str) -> None:
         decided = await self._decide(cell, risk) if self._decide else refused(cell, risk)
         self._send(decide_data(decided))
 
     def _apply(self, event: Event) -> None:
-        self._turn.append(event)
         match event:
-            case ReplyFinished():
-                self._replace()
-                self._narration = narration(event.text, self._first.language)
-            case CellProposed():
-                self._proposed = event
-                if event.cause == "reply":
-                    self._narrate()
-                self._insert(nbformat.v4.new_code_cell(event.code, id=event.cell), CELL, step=event.step)
-                self._send({"type": "ack", "cell": event.cell})
-            case CellDecided():
-                self._decided(event)
             case CellStarted():
                 self._routes[event.message] = event.cell
-            case CellFinished():
-                self._finish(event)
-                self._keep_record()
             case TurnFinished():
-                self._withdraw()
-                if event.answer:
-                    self._insert(nbformat.v4.new_markdown_cell(event.answer), ANSWER)
+                self._ask_no_more()
                 self.outcomes.append(event)
-                self._keep_record()
             case _:
                 pass
-        self._observe(event)
-        if isinstance(event, CellFinished) and event.status == "ok":
-            installed = self._proposed is not None and self._proposed.cause == "install"
-            if len(self._narration) == 1 and not installed:
-                self._narrate()  # what follows the last block
+        self._splice.apply(event)
+        if isinstance(event, CellProposed):
+            self._send({"type": "ack", "cell": event.cell})
 
-    @property
-    def _first(self) -> TurnStarted:
-        return next(event for event in self._turn if isinstance(event, TurnStarted))
-
-    def _decided(self, event: CellDecided) -> None:
-        """Take a rejected cell out again, the record keeps it; change an edited one."""
-        index = self._index(event.cell, default=-1)
-        if index < 0:
-            return
-        if event.decision == "rejected":
-            self._remove(index)
-            self._keep_record()
-        elif event.decision == "edited":
-            self.nb.cells[index].source = event.code
-            self.nb.cells[index].metadata[KEY]["sha256"] = digest(event.code)
-
-    def _withdraw(self) -> None:
-        """Take out a cell that never ran, as the turn ended on its question: nobody has allowed it."""
+    def _ask_no_more(self) -> None:
+        """Withdraw the question that the turn has ended on."""
         if self._deciding:
             self._deciding.cancel()
-        last = self._proposed.cell if self._proposed else ""
-        if last not in self._routes.values() and (index := self._index(last, default=-1)) >= 0:
-            self._remove(index)
-
-    def _remove(self, index: int) -> None:
-        del self.nb.cells[index]
-        self._last = self.nb.cells[index - 1].id if index else ""
-
-    def _insert(self, cell: NotebookNode, role: str, **metadata: Any) -> None:
-        start = self._first
-        cell.metadata[KEY] = {"role": role, "turn": start.turn, "thread": start.thread, **metadata}
-        cell.metadata[KEY]["sha256"] = digest(cell.source)
-        self.nb.cells.insert(self._index(self._last, default=len(self.nb.cells) - 1) + 1, cell)
-        self._made.add(cell.id)
-        self._last = cell.id
-
-    def _replace(self) -> None:
-        """Remove the old turn's cells, now that a reply has come: a turn that fails before leaves them as they are."""
-        here = self._index(self._prompt.id, default=-1) if self._prompt else -1
-        keep = [cell for place, cell in enumerate(self.nb.cells) if place <= here or cell.id not in self._replaced]
-        self.nb.cells = keep
-        self._replaced = set()
-
-    def _narrate(self) -> None:
-        if self._narration and (text := self._narration.pop(0)):
-            self._insert(nbformat.v4.new_markdown_cell(text), NARRATION)
-            self._keep_record()
-            self._say(text)
-
-    def _finish(self, event: CellFinished) -> None:
-        index = self._index(event.cell, default=-1)
-        if index < 0:
-            return
-        cell = self.nb.cells[index]
-        cell.outputs = _folded(cell)
-        self._seen[cell.id] = [dict(output) for output in cell.outputs]
-        cell.metadata[KEY] |= {"status": event.status, "seconds": event.seconds}
-        for output in cell.outputs:
-            self._observe(CellOutput(cell=cell.id, output=output))
-        if event.status != "ok":  # the next run goes past it, as this one did
-            cell.metadata["tags"] = ["raises-exception"]
-
-    def _keep_record(self) -> None:
-        if self._prompt is not None and not self._replaced:
-            record = record_from(self._with_changed_outputs(), outputs=True)
-            self._prompt.metadata[KEY] = nbformat.from_dict({"role": PROMPT, "record": record})
-            self._save()
-
-    def _with_changed_outputs(self) -> Iterator[Event]:
-        """Give the turn's events; outputs stand in the record only where the document no longer shows them."""
-        now = {cell.id: cell.outputs for cell in self.nb.cells if cell.id in self._seen}
-        for event in self._turn:
-            if isinstance(event, CellFinished) and (seen := self._seen.get(event.cell)) != now.get(event.cell):
-                yield from (CellOutput(cell=event.cell, output=output) for output in seen or ())
-            yield event
-
-    def _close_record(self, detail: str) -> None:
-        if self._turn and not isinstance(self._turn[-1], TurnFinished):
-            self._withdraw()
-            self._turn.append(TurnFinished(reason="failed", detail=detail))
-            self._keep_record()
-
-
-def _folded(cell: NotebookNode) -> list[NotebookNode]:
-    return [nbformat.from_dict(output) for output in fold(cell.outputs)]
 
 
 def _limit(cell: NotebookNode) -> float | None:
