@@ -22,6 +22,7 @@ from .executors.live import LiveExecutor, source_from
 from .executors.namespace import filled
 from .notebooks.comm import CommNotebook, Connection
 from .notebooks.inline import InlineNotebook
+from .notebooks.keyboard import forget_typed
 from .notebooks.protocol import Begin, Hello, Opening, kept_data
 from .notebooks.text import TextNotebook
 from .ports import Model, Notebook
@@ -249,6 +250,8 @@ class Agent:
     def _read(self, question: str) -> str:
         """Ask the user for a line, as ``input()`` does; an interrupt stops the turn."""
         try:
+            if not isinstance(self.source, KernelOutputs):
+                forget_typed()
             with self.executor.asking():
                 return input(question)
         except KeyboardInterrupt:

@@ -21,6 +21,7 @@ _MAY: dict[Kind, str] = {
     "network": "send data",
     "process": "act on processes",
     "secrets": "read secrets",
+    "settings": "change the agent's settings",
     "unknown": "do what cannot be foreseen",
 }
 

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import CodeactError, ConfigError
+from .errors import CodeactError, ConfigError, ExecutorError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no umlauts shows question marks
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
 
     def go_on_unread() -> None:
         console.quiet = True
@@ -75,8 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--max-steps", type=int, metavar="N", help="replies that a turn may take")
     run.add_argument("--timeout", type=float, metavar="S", help="seconds that a generated cell may take")
     run.add_argument("--kernel", metavar="NAME", help="the kernel that runs generated cells")
-    run.add_argument("--approval", choices=("auto", "risky", "ask"), help="which generated cells wait for your word")
-    run.add_argument("--yes", "-y", action="store_true", help="let every generated cell run: --approval auto")
+    asks = run.add_mutually_exclusive_group()
+    asks.add_argument("--approval", choices=("auto", "risky", "ask"), help="which generated cells wait for your word")
+    asks.add_argument("--yes", "-y", action="store_true", help="let every generated cell run: --approval auto")
     run.add_argument("--again", action="store_true", help="ask answered prompts again")
     run.set_defaults(start=_run, parser=run)
     doctor = commands.add_parser(
@@ -117,7 +118,8 @@ async def _run(options: argparse.Namespace, console: "Console") -> int:
 
     from .notebooks.client import AgentClient  # noqa: PLC0415
     from .notebooks.files import read_notebook, sweep, with_prompt, write_notebook  # noqa: PLC0415
-    from .notebooks.progress import Progress, can_ask  # noqa: PLC0415
+    from .notebooks.keyboard import can_ask  # noqa: PLC0415
+    from .notebooks.progress import Progress  # noqa: PLC0415
 
     source: Path = options.notebook
     target: Path = options.output or source
@@ -142,6 +144,7 @@ async def _run(options: argparse.Namespace, console: "Console") -> int:
         "approval": "auto" if options.yes else options.approval,
         "again": options.again or None,
     }
+    _check(given)
     progress = Progress(console)
     client = AgentClient(
         nb,
@@ -174,6 +177,24 @@ async def _run(options: argparse.Namespace, console: "Console") -> int:
         console.print(f"{client.kept} answered {prompts} not asked again; --again asks.", style="dim")
     console.print(f"Saved {target}.", style="dim")
     return ANSWERED if all(outcome.reason == "answered" for outcome in client.outcomes) else FAILED
+
+
+def _check(given: dict[str, Any]) -> None:
+    """Refuse wrong options here: in the kernel they would be a failed turn.
+
+    Raises:
+        ConfigError: a value is out of range, or there is no such kernel.
+    """
+    from .config import CodeAct, settings_from  # noqa: PLC0415
+
+    settings_from(CodeAct()).with_options(given)
+    if given["kernel"]:
+        from .executors.kernelspecs import find_kernel  # noqa: PLC0415 - few need it
+
+        try:
+            find_kernel(given["kernel"])
+        except ExecutorError as error:
+            raise ConfigError(str(error)) from None
 
 
 def _model(name: str | None) -> str | None:

@@ -162,7 +162,7 @@ def _usage(agent: "Agent", _: list[str]) -> str:
         total += usage
         requests = sum(isinstance(event, ReplyFinished) for event in events)
         rows.append((str(number), str(requests), *_tokens(usage), _line(events)))
-    rows.append(("all", "", *_tokens(total), ""))
+    rows.append(("all", str(sum(int(row[1]) for row in rows[1:])), *_tokens(total), ""))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     return "\n".join(
         "  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[5]]).rstrip()

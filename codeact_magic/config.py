@@ -131,7 +131,19 @@ def _validated(name: str, value: Any) -> Any:
             raise TraitError
         return traits.traits()[name]._validate(traits, value)  # noqa: SLF001 - no public way
     except TraitError:
-        raise ConfigError(f"--{name.replace('_', '-')} is out of range or of the wrong kind: {value!r:.80}.") from None
+        wanted = _wanted(traits.traits()[name])
+        raise ConfigError(f"--{name.replace('_', '-')} takes {wanted}, not {value!r:.80}.") from None
+
+
+def _wanted(trait: Any) -> str:
+    """Say which values a trait takes."""
+    if isinstance(trait, Enum):
+        return f"one of {', '.join(trait.values or ())}"
+    kind = {Int: "a whole number", Float: "a number", Bool: "true or false", Dict: "a mapping"}.get(
+        type(trait), "a text"
+    )
+    least = getattr(trait, "min", None)
+    return kind if least in (None, float("-inf")) else f"{kind} of at least {least:g}"
 
 
 _ENVIRONMENT: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -159,7 +171,8 @@ def settings_from(config: CodeAct, environment: Mapping[str, str] | None = None)
             try:
                 values[name] = _validated(name, read(text))
             except (ValueError, ConfigError):
-                raise ConfigError(f"The environment variable {variable} is unusable: {text[:80]!r}.") from None
+                wanted = _wanted(CodeAct.class_traits()[name])
+                raise ConfigError(f"The environment variable {variable} takes {wanted}, not {text[:80]!r}.") from None
     return Settings(**values)
 
 

@@ -303,6 +303,7 @@ def _file(name: str, row: Any) -> FileChange:
         and isinstance(row.get("path"), str)
         and row.get("change") in ("new", "changed", "deleted", "more")
         and type(row.get("size", 0)) is int
+        and row.get("size", 0) >= 0
         and isinstance(row.get("type", ""), str)
     )
     if not good:

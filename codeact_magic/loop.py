@@ -138,7 +138,14 @@ async def _reply(model: Model, messages: tuple[Message, ...], limits: Limits) ->
         pieces: list[str] = []
         try:
             async with aclosing(model.stream(messages)) as items:
-                async for item in items:
+                while True:
+                    try:  # also where nothing comes that could be shown
+                        async with asyncio.timeout(began + limits.reply_seconds - time.perf_counter()):
+                            item = await anext(items)
+                    except StopAsyncIteration:
+                        break
+                    except TimeoutError:
+                        raise ModelError(f"The reply was still streaming after {limits.reply_seconds:g} s.") from None
                     if isinstance(item, ReplyEnd):
                         yield ReplyFinished(
                             text="".join(pieces),
@@ -150,8 +157,6 @@ async def _reply(model: Model, messages: tuple[Message, ...], limits: Limits) ->
                         return
                     pieces.append(item)
                     yield ReplyDelta(text=item)
-                    if time.perf_counter() - began > limits.reply_seconds:
-                        raise ModelError(f"The reply was still streaming after {limits.reply_seconds:g} s.")
             raise ModelUnavailable("The reply ended without its closing chunk.")
         except ModelUnavailable as fault:
             if pieces:

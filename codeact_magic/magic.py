@@ -95,8 +95,8 @@ class AgentMagics(Magics):  # type: ignore[misc]
         if cell is not None and given.name and not given.stop:
             self.kernels.run(given.name, cell, limit=given.timeout, cwd=given.cwd)
         elif cell is None and given.name and given.stop:
-            self.kernels.close(given.name)
-        elif cell is None and not given.name:
+            print(self.kernels.stop(given.name))  # noqa: T201 - a magic's result
+        elif cell is None and not given.name and not given.stop:
             print(self.kernels.listing())  # noqa: T201 - a magic's result
         else:
             raise UsageError("Write %%in_kernel NAME above code, %in_kernel NAME --stop, or %in_kernel alone.")

@@ -133,6 +133,12 @@ def file_line(file: FileChange) -> str:
     """Give a file in a few words: ``plot.png (new, 12,345 bytes, image/png)``."""
     if file.change == "more":
         return file.path
-    size = "" if file.change == "deleted" else f", {file.size:,} bytes"
-    path = "".join(char if char.isprintable() else "?" for char in file.path)  # it is shown in terminals
-    return f"{path} ({file.change}{size}{f', {file.type}' if file.type else ''})"
+    size = "" if file.change == "deleted" else f", {file.size:,} byte{'' if file.size == 1 else 's'}"
+    line = f"{file.path} ({file.change}{size}{f', {file.type}' if file.type else ''})"
+    return "".join(char if char.isprintable() else "?" for char in line)  # it is shown in terminals
+
+
+def file_lines(files: Sequence[FileChange], most: int) -> list[str]:
+    """Give files a line each, at most so many, and how many there are beyond."""
+    lines = [file_line(file) for file in files[:most]]
+    return [*lines, f"and {len(files) - most} more files"] if len(files) > most else lines

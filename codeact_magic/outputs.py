@@ -80,6 +80,11 @@ def plain(text: str) -> str:
     return text
 
 
+def visible(text: str) -> str:
+    """Show what a terminal would act on, or not show: control characters and marks of direction are escaped."""
+    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
+
+
 def valid(text: str) -> str:
     """Replace lone surrogates, which no UTF-8 file can hold."""
     try:

@@ -175,13 +175,18 @@ def turn_from(events: Iterable[Event]) -> Turn:
     return turn
 
 
-def summary(turn: Turn, seconds: float | None = None) -> str:
-    """Give a turn in one line: outcome, steps, time, tokens, model."""
+CONTINUE = "`%agent continue` goes on."
+
+
+def summary(turn: Turn, seconds: float | None = None, *, advice: str = CONTINUE) -> str:
+    """Give a turn in one line: outcome, steps, time, tokens, model, and where it was cut short what to do next."""
     steps = len([step for step in turn.steps if step.cells])
     outcome = {"answered": "Answered", "stopped": "Stopped", "limit": "Stopped at a limit", "failed": "Failed"}
     words = [outcome[turn.reason] if turn.reason else "Working"]
     if steps:
         words.append(f"{steps} step{'s' if steps > 1 else ''}")
+    if rejected := sum(cell.status == "rejected" for cell in turn.cells):
+        words.append(f"{rejected} cell{'s' if rejected > 1 else ''} not run")
     words.append(f"{turn.seconds if seconds is None else seconds:.1f} s")
     if turn.usage.total:
         cached = f" ({turn.usage.cached:,} cached)" if turn.usage.cached else ""
@@ -193,5 +198,5 @@ def summary(turn: Turn, seconds: float | None = None) -> str:
     line = " · ".join(words)
     if turn.reason in ("stopped", "limit"):
         line += f" — {turn.detail}." if turn.detail else "."
-        line += " `%agent continue` goes on."
+        line += f" {advice}"
     return line

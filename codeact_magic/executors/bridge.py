@@ -6,11 +6,12 @@ also while a cell blocks it.
 
 import asyncio
 import contextlib
+import os
 import queue
 import re
 import sys
 import threading
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from getpass import getpass
@@ -64,6 +65,8 @@ class Kernels:
         self._shell = shell
         self._executors: dict[str, KernelExecutor] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+        self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of the cell that runs
         self.in_turn = False
         self.limit: float | None = None
         """Seconds that a cell of a turn may take."""
@@ -88,7 +91,12 @@ class Kernels:
         name = find_kernel(name)[0]
         if name not in self._executors:
             self._executors[name] = KernelExecutor(name, cwd=cwd, read=self._read)
-        return self._executors[name]
+        found = self._executors[name]
+        if cwd and not found.running:
+            found = self._executors[name] = KernelExecutor(name, cwd=cwd, read=self._read)
+        if cwd and os.path.realpath(cwd) != os.path.realpath(found.folder):
+            raise ExecutorError(f"The kernel {name!r} works in {found.folder}: end it first, %in_kernel {name} --stop.")
+        return found
 
     def run(self, name: str, code: str, *, limit: float | None = None, cwd: str = "") -> None:
         """Run code in a kernel and show what it shows, as part of the cell that runs here.
@@ -98,33 +106,58 @@ class Kernels:
             RemoteError: the code failed.
             RemoteInterrupt: the user interrupted it.
         """
-        self.done = None
-        executor = self.executor(name, cwd=cwd)
-        executor.limit = self.limit if limit is None else limit
-        executor.probing = self.in_turn  # what the user's own cells change, a model hears when it is asked
-        self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        running = self.submit(self._execute(executor, code))
-        running.add_done_callback(lambda _: self._items.put(None))
-        error: Output | None = None
-        interrupted = 0
-        while True:
-            try:
-                item = self._items.get()
-                if item is None:
-                    break
-                if isinstance(item, _Question):
-                    self._answer(item)
-                elif isinstance(item, CellDone):
-                    self.done = item
-                elif not isinstance(item, CellBegan):
-                    error = item if item["output_type"] == "error" else error
-                    self._show(item)
-            except KeyboardInterrupt:
-                interrupted += 1
-                executor.interrupt()
-        running.result()
+        if not self._lock.acquire(blocking=False):
+            raise ExecutorError("Another cell of this notebook is running in another kernel: wait for its end.")
+        try:
+            self.done = None
+            executor = self.executor(name, cwd=cwd)
+            executor.limit = self.limit if limit is None else limit
+            executor.probing = self.in_turn  # what the user's own cells change, a model hears when it is asked
+            error, interrupted = self._follow(executor, code)
+        finally:
+            self._lock.release()
         assert self.done is not None, "KernelExecutor.execute ends with CellDone"
-        self._raise(self.done, error, interrupted > 0)
+        self._raise(self.done, error, interrupted)
+
+    def _follow(self, executor: KernelExecutor, code: str) -> tuple[Output | None, bool]:
+        """Show what a cell shows until it has ended; give its error, and whether the user interrupted it.
+
+        However this is left, the cell is over or being ended: an interrupt may come at any point here.
+        """
+        items = self._items = queue.SimpleQueue[Any]()
+        running = self.submit(self._execute(executor, code, items))
+        running.add_done_callback(lambda _: items.put(None))
+        error: Output | None = None
+        asked = sent = 0  # interrupts
+        try:
+            while True:
+                try:
+                    while sent < asked:
+                        sent += 1
+                        self._call(executor.interrupt)
+                    if (item := items.get()) is None:
+                        running.result()
+                        return error, asked > 0
+                    error = self._take(item) or error
+                except KeyboardInterrupt:
+                    asked += 1
+        finally:
+            running.cancel()
+
+    def _take(self, item: Any) -> Output | None:
+        """Take what came from a cell; give it back if it is an error."""
+        if isinstance(item, _Question):
+            self._answer(item)
+        elif isinstance(item, CellDone):
+            self.done = item
+        elif not isinstance(item, CellBegan):
+            self._show(item)
+            return dict(item) if item["output_type"] == "error" else None
+        return None
+
+    def _call(self, function: Callable[[], object]) -> None:
+        assert self._loop is not None, "a cell was submitted"
+        self._loop.call_soon_threadsafe(function)
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
         """Run a coroutine on the kernels' own loop."""
@@ -133,17 +166,29 @@ class Kernels:
             threading.Thread(target=self._loop.run_forever, daemon=True, name="codeact-kernels").start()
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
-    def close(self, name: str = "") -> None:
-        """End one kernel, or all."""
-        for each in [name] if name else list(self._executors):
-            if executor := self._executors.pop(each, None):
-                with contextlib.suppress(TimeoutError):
-                    self.submit(executor.aclose()).result(5)
+    def stop(self, name: str) -> str:
+        """End a kernel, and say so.
 
-    async def _execute(self, executor: KernelExecutor, code: str) -> None:
-        async with contextlib.aclosing(executor.execute(code, "")) as items:
-            async for item in items:
-                self._items.put(item)
+        Raises:
+            ExecutorError: there is no such kernel.
+        """
+        name = find_kernel(name)[0]
+        executor = self._executors.pop(name, None)
+        if executor is None:
+            return f"The kernel {name!r} is not in use."
+        with contextlib.suppress(TimeoutError):
+            self.submit(executor.aclose()).result(5)
+        return f"The kernel {name!r} is ended; its next cell starts a new one."
+
+    def close(self) -> None:
+        """End all kernels."""
+        for name in list(self._executors):
+            self.stop(name)
+
+    async def _execute(self, executor: KernelExecutor, code: str, items: "queue.SimpleQueue[Any]") -> None:
+        async with contextlib.aclosing(executor.execute(code, "")) as shown:
+            async for item in shown:
+                items.put(item)
 
     async def _read(self, prompt: str, secret: bool) -> str:
         question = _Question(prompt, secret, Future())
@@ -184,6 +229,8 @@ class Kernels:
     def _raise(self, done: CellDone, error: Output | None, interrupted: bool) -> None:
         if interrupted or done.status == "stopped":
             raise RemoteInterrupt(done.detail or "the cell was interrupted; its kernel and its names are kept.")
+        if done.status in ("timeout", "died"):
+            raise ExecutorError(done.detail)
         if error is not None:
             name = re.sub(r"\W", "_", str(error.get("ename")))[:80] or "Error"
             failure = type(name, (RemoteError,), {"traceback": tuple(map(str, error.get("traceback") or ()))})
@@ -209,7 +256,7 @@ class BridgedExecutor:
         self._live = live
         self._kernels = kernels
         self._limit = limit
-        self._executor = kernels.executor(name, cwd=live.folder)
+        self._executor = kernels.executor(name)
         self.name = self._executor.name
         self.language = self._executor.language
         self.folder = self._executor.folder

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from jupyter_client.session import extract_header
 
-from ..events import Output
+from ..events import Output, is_output
 from .fds import drain_kernel_streams
 from .sink import Sink
 
@@ -190,8 +190,9 @@ class KernelOutputs:
         """Hand a message of a generated cell to its sink; say whether it also goes out, and adapt it if so."""
         kind = message["msg_type"]
         late = sink.closed
-        if kind in _OUTPUTS and _is_json(message["content"]):
-            safe = sink.take({"output_type": kind, **message["content"]})
+        output = {**message["content"], "output_type": kind}
+        if kind in _OUTPUTS and is_output(output) and _is_json(output):
+            safe = sink.take(output)
             if safe is None:
                 return False
             message["content"] = {key: value for key, value in safe.items() if key != "output_type"}

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
+from ..errors import ExecutorError
 from ..events import Changes, Output, Status
 from ..outputs import secrets_in
 from ..ports import CellBegan, CellDone
@@ -22,6 +23,8 @@ from .sink import Sink, Watch
 
 GRACE = 2.0
 """Seconds that code has to end after an interrupt, before its kernel is ended."""
+_LOOK = 0.5  # seconds between two looks at a cell of which nothing is heard
+_MUTE = 4  # of them until a kernel that is idle without a reply is asked whether it is well
 _PROBED = 5.0  # seconds that a look at the names may take
 _RESTART = "The next cell starts a new one."
 
@@ -41,7 +44,7 @@ class KernelExecutor:
         watch: sees each output at its source.
 
     Raises:
-        ExecutorError: there is no such kernel.
+        ExecutorError: there is no such kernel, or no such folder.
     """
 
     def __init__(
@@ -56,7 +59,7 @@ class KernelExecutor:
     ) -> None:
         self.name, spec = find_kernel(name)
         self.language = str(spec.language or self.name).lower()
-        self.folder = os.path.abspath(os.fspath(cwd) or ".")  # noqa: PTH100 - as text
+        self.folder = _folder(os.fspath(cwd) or ".")
         self.limit = limit
         self.probing = True
         """Whether what a cell changes is told."""
@@ -66,6 +69,8 @@ class KernelExecutor:
         self._process: KernelProcess | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: Request | None = None
+        self._lock = asyncio.Lock()  # one cell at a time, also where the one before is being ended
+        self._executing = False  # also while the kernel starts for a cell
         self._interrupts = 0  # by the user, of the running cell
         self._count = 0
         self._files = probe.Files()  # of a kernel that cannot be asked
@@ -74,8 +79,14 @@ class KernelExecutor:
     def __repr__(self) -> str:
         return f"KernelExecutor({self.name!r})"
 
+    @property
+    def running(self) -> bool:
+        """Whether the kernel is there."""
+        return self._process is not None and self._process.alive
+
     async def context(self) -> str:
         """Name the kernel's variables that are new or changed since the model last heard of them."""
+        self._enter()
         process = await self._started()
         if self.language == "python":
             return context_from(await self._probed(process, probe.CONTEXT))
@@ -104,10 +115,23 @@ class KernelExecutor:
 
     async def execute(self, code: str, cell: str) -> AsyncGenerator[CellBegan | Output | CellDone, None]:
         """Run ``code`` as a cell; see ``ports.Executor``."""
+        self._enter()
+        async with self._lock:
+            self._interrupts, self._executing = 0, True
+            try:
+                async with contextlib.aclosing(self._executed(code, cell)) as items:
+                    async for item in items:
+                        yield item
+            finally:
+                self._executing = False
+
+    async def _executed(self, code: str, cell: str) -> AsyncGenerator[CellBegan | Output | CellDone, None]:
         process = await self._started()
         sink = Sink(cell, secrets_in(), self._watch, folding(code))
-        self._interrupts = 0
         yield CellBegan(execution_count=self._count + 1)
+        if self._interrupts:
+            yield CellDone(status="stopped", detail="It was stopped before it began.")
+            return
         expressions = {"codeact": probe.CHANGES} if self.language == "python" and self.probing else {}
         message = process.execute(code, sink, expressions=expressions)
         request = self._running = process.request(message)
@@ -126,11 +150,18 @@ class KernelExecutor:
                 await self._stopped(process, request)
             process.forget(message)
 
+    def _enter(self) -> None:
+        """Take note of the loop; what was driven by another one cannot be reached any more."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._process is not None:
+                self._process.end_now()
+            self._process, self._loop, self._lock = None, loop, asyncio.Lock()
+
     async def _started(self) -> KernelProcess:
         if self._process is not None and not self._process.alive:
             await self.restart()
         if self._process is None:
-            self._loop = asyncio.get_running_loop()
             self._process = await KernelProcess.start(self.name, cwd=self.folder, env=self._env, read=self._read)
             self._end = weakref.finalize(self, self._process.end_now)
             if self.language == "python":
@@ -142,17 +173,17 @@ class KernelExecutor:
         done = asyncio.ensure_future(request.done.wait())
         died = asyncio.ensure_future(process.ended())
         loop = asyncio.get_running_loop()
-        deadline = None if self.limit is None else loop.time() + self.limit
+        deadline = loop.time() + self.limit if self.limit is not None else float("inf")
+        mute = 0  # looks at a kernel that is idle and has not replied
         try:
-            while not (done.done() or died.done()):
+            while not (done.done() or died.done()) and loop.time() < deadline and mute < _MUTE and self._interrupts < 2:
                 news = asyncio.ensure_future(sink.wait())
-                left = None if deadline is None else max(deadline - loop.time(), 0)
-                ended, _ = await asyncio.wait({done, died, news}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                left = min(max(deadline - loop.time(), 0), _LOOK)
+                await asyncio.wait({done, died, news}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
                 for output in sink.drain():
                     yield output
-                if not ended or self._interrupts > 1:
-                    return
+                mute = mute + 1 if request.idle and not request.reply else 0
         finally:
             done.cancel()
             died.cancel()
@@ -160,6 +191,9 @@ class KernelExecutor:
     async def _ending(self, process: KernelProcess, request: Request) -> tuple[Status, str]:
         """Say how a cell ended; one that has not is ended now."""
         done = request.done.is_set()
+        if not done and process.alive and request.idle and await self._answers(process):
+            told = "" if self._interrupts else f"The kernel {self.name!r} did not say how it ended."
+            return ("stopped" if self._interrupts else "error"), told
         if not done and process.alive:
             kept = await self._stopped(process, request)
             self._counted(request)
@@ -196,14 +230,20 @@ class KernelExecutor:
         process.interrupt()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(request.done.wait(), GRACE)
-        if request.done.is_set():
+        if request.done.is_set() or (request.idle and await self._answers(process)):
             return True
         await self.restart()
         return False
 
+    async def _answers(self, process: KernelProcess) -> bool:
+        """Say whether the kernel is well: an interrupt that met it at the very end of a cell took only the reply."""
+        return (await self._silently(process, "")).done.is_set()
+
     def _interrupted(self) -> None:
+        if not self._executing:
+            return
+        self._interrupts += 1
         if self._running is not None and self._process is not None and not self._running.done.is_set():
-            self._interrupts += 1
             self._process.interrupt()
 
     async def _changes(self, process: KernelProcess, request: Request) -> Changes:
@@ -231,6 +271,16 @@ class KernelExecutor:
             await asyncio.wait_for(request.done.wait(), _PROBED)
         process.forget(message)
         return request
+
+
+def _folder(cwd: str) -> str:
+    try:
+        folder = os.path.abspath(cwd)  # noqa: PTH100 - as text
+    except OSError:
+        raise ExecutorError("The working directory is gone: name another one.") from None
+    if not os.path.isdir(folder):  # noqa: PTH112 - the same
+        raise ExecutorError(f"There is no folder {folder} for the kernel to work in.")
+    return folder
 
 
 def _read(told: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..events import Changes, FileChange
-from ..outputs import bounded
+from ..outputs import bounded, valid
 from .probe import MOST, MOST_FILES
 
 _LONGEST = 300  # characters of one text of a report
@@ -17,13 +17,13 @@ def changes_from(report: Mapping[str, Any]) -> Changes:
     def names(key: str) -> dict[str, str]:
         rows = report.get(key)
         found = list(rows.items())[: MOST + 1] if isinstance(rows, dict) else []
-        return {str(name)[:_LONGEST]: str(kind)[:_LONGEST] for name, kind in found}
+        return {_text(name): _text(kind) for name, kind in found}
 
     deleted, files = report.get("deleted"), report.get("files")
     return Changes(
         created=names("created"),
         rebound=names("rebound"),
-        deleted=tuple(str(name)[:_LONGEST] for name in deleted[:MOST]) if isinstance(deleted, list) else (),
+        deleted=tuple(map(_text, deleted[:MOST])) if isinstance(deleted, list) else (),
         files=tuple(filter(None, map(_file, files[: MOST_FILES + 1]))) if isinstance(files, list) else (),
     )
 
@@ -33,11 +33,15 @@ def _file(row: Any) -> FileChange | None:
         return None
     size = row.get("size")
     return FileChange(
-        path=str(row.get("path"))[:1000],
+        path=valid(str(row.get("path"))[:1000]),
         change=row["change"],
         size=size if type(size) is int and 0 <= size < 2**53 else 0,
-        type=str(row.get("type") or "")[:_LONGEST],
+        type=_text(row.get("type") or ""),
     )
+
+
+def _text(value: object) -> str:
+    return valid(str(value)[:_LONGEST])
 
 
 def context_from(report: Mapping[str, Any]) -> str:

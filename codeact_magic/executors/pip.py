@@ -8,6 +8,7 @@ from ..outputs import plain
 MOST_HELD = 200_000
 """Characters that are held back; beyond them everything is shown as it is printed."""
 _NAMED = 20  # packages that are named
+_LONGEST = 2_000  # characters of a line that are looked at; only the list of what was installed may be longer
 
 _INSTALLS = re.compile(
     r"""(?<![\w.-])(?: (?:pip[\d.]*|conda|mamba|micromamba)(?:\.exe)?(?:["']?[\s,]+["']?-[\w-]+)*["']?[\s,]+["']?install
@@ -16,41 +17,46 @@ _INSTALLS = re.compile(
     re.VERBOSE,
 )
 
+_TIME = r"(?:\d{1,6}m )?[\d.]{1,12}m?s$"
 _KINDS = {
     kind: re.compile(pattern)
     for kind, pattern in {
         "failed": r"(?:ERROR|error|\w+Error):",
-        "installed": r"Successfully installed ((?:\S+-\S+ ?)+)$",
-        "there": r"Requirement already satisfied: ([\w.-]+)(?!.* \(from (?!-))",
-        "needed": r"Requirement already satisfied: ([\w.-]+)",  # by another package
-        "checked": r"(?:Checked|Audited) (\d+ packages?) in ",
-        "counted": r"Installed (\d+) packages? in ",
+        "installed": r"Successfully installed ((?=\S+-\S)\S+(?: (?=\S+-\S)\S+)*)$",
+        "there": r"Requirement already satisfied: ([\w.-]++)(?!.* \(from (?!-))",
+        "needed": r"Requirement already satisfied: ([\w.-]++)",  # by another package
+        "checked": rf"(?:Checked|Audited) (\d{{1,6}} packages?) in {_TIME}",
+        "counted": rf"Installed (\d{{1,6}}) packages? in {_TIME}",
         "note": r"Note: you may need to restart the kernel to use updated packages\.",
-        "noise": r"\[notice\] |Looking in (?:indexes|links): |Defaulting to user installation |DEPRECATION: "
-        r"|WARNING: (?:Running pip as |Retrying |The scripts? |Ignoring invalid distribution |Location '"
-        r"|There was an error checking the latest version of pip|You are using pip version )",
-        "plan": r"Channels:$|Retrieving notices: |Collecting package metadata|Solving environment",
-        "work": r"Collecting \S+(?: \(from .*|$)|Collecting \S+ @ "
-        r"|(?:Obtaining|Processing) \S*(?:[/\\]|\.whl|\.tar\.gz)"
+        "noise": r"\[notice\] (?:A new release of pip |To update, run: )|Looking in (?:indexes|links): "
+        r"|Defaulting to user installation |DEPRECATION: .*\bpip \d"
+        r"|WARNING: (?:Running pip as |Retrying \(Retry\(|The scripts? .* (?:is|are) installed in '|Location '.*' is ignored"
+        r"|Ignoring invalid distribution |There was an error checking the latest version of pip|You are using pip version )",
+        "heading": r"Channels:$",
+        "plan": r"Retrieving notices: |Collecting package metadata \(|Solving environment: ",
+        "sure": r"Collecting \S+ (?:\(from |@ )|Using C?Python \d\S* (?:environment|interpreter) at"
+        rf"|Installing collected packages: |Building wheels? for collected packages: "
+        rf"|INFO: pip is (?:looking at|still looking at) |(?:Resolved|Prepared|Uninstalled) \d{{1,6}} packages? in {_TIME}",
+        "begun": r"Collecting \S+$|(?:Obtaining|Processing) (?:file://|\S+\.(?:whl|tar\.gz)\b)"
+        r"|\s+(?:Preparing metadata \(|Installing build dependencies(?:: | \.\.\.))",
+        "work": r"\s|(?:Obtaining|Processing) \S*[/\\]|Successfully built |INFO: This is taking longer than usual"
         r"|(?:Downloading|Using cached) (?:\S+\.(?:whl|tar\.gz|zip|metadata)\b|\S+ \([\d.]+ ?\w+\)$)"
-        r"|Installing collected packages: |Building wheels? for collected packages: |Successfully built "
-        r"|INFO: (?:pip is (?:looking at|still looking at) |This is taking longer than usual)"
-        r"|Using Python \d|(?:Resolved|Prepared|Uninstalled) \d+ packages? in |(?:Building|Built|Downloaded) \S+$"
-        r"|[\u2800-\u28ff] (?:Resolving|Preparing|Installing|$)",
+        r"|(?:Building|Built|Downloaded) \S+$|[\u2800-\u28ff] (?:Resolving|Preparing|Installing|$)",
     }.items()
 }
-_INDENTED = re.compile(r"\s+(?:Downloading|Using cached|Preparing metadata|Installing build dependencies) ")
+_WITHIN = {"installed", "checked", "counted", "work"}  # what counts only where an install has begun
+_CHANNEL = re.compile(r" +- \S+$|Platform: \S+$")  # conda: what follows the heading
 _LISTED = re.compile(r" [+~] (\S+?)(?:==(\S+)| |$)")  # uv: what it installed
-_PLANNED = re.compile(r"\s+\S+\s.*::(\S+)-[^-\s]+\s*$")  # conda: what it is going to install
+_PLANNED = re.compile(r"\s+\S+\s.*::([^\s:]+)-[^-\s:]+$")  # conda: what it is going to install
 _CONDA_DONE = re.compile(r"Executing transaction: .*done|# All requested packages already installed")
 _BEGINNINGS = (
     *("ERROR:", "error:", "Successfully ", "Requirement already satisfied: ", "Checked ", "Audited ", "Installed "),
     *("Note: you may need to restart", "[notice] ", "Looking in ", "Defaulting to user ", "DEPRECATION: ", "WARNING: "),
-    *("Channels:", "Retrieving notices: ", "Collecting ", "Solving environment", "Obtaining ", "Processing "),
+    *("Channels:", "Platform: ", "Retrieving notices: ", "Collecting ", "Solving environment", "Obtaining ", "Processing "),
     *("Downloading ", "Using cached ", "Installing collected packages: ", "Building ", "INFO: pip is "),
-    *("INFO: This is taking ", "Using Python ", "Resolved ", "Prepared ", "Uninstalled ", "Built ", "Downloaded "),
+    *("INFO: This is taking ", "Using Python ", "Using CPython ", "Resolved ", "Prepared ", "Uninstalled ", "Built ", "Downloaded "),
 )
-_FRAME = re.compile(r"[^\r\n]*\r(?=[^\r\n])")
+_FRAME = re.compile(r"(?<![^\r\n])[^\r\n]*+\r(?=[^\r\n])")
 _CUT_CODE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*)?$")
 
 Piece = tuple[str, str]
@@ -67,7 +73,7 @@ class PipFold:
 
     Once an install has succeeded, ``Installed six-1.17.0.`` or ``Already installed: six.`` stands for all of it. If one
     fails or never ends, what was held is given back unchanged, and all that follows an error is passed on at once. So
-    are lines that no installer prints.
+    are lines that no installer prints; they are shown behind what is held, unless that is surely an installer's.
     """
 
     def __init__(self) -> None:
@@ -104,9 +110,9 @@ class PipFold:
                 self._hold("cut", name, rest)  # given back behind what was held before it
             else:
                 self._line(name, rest, given)
-        if self._expected:
+        if self._expected and self._new:
             self._summarize(given)
-        elif self._working or self._planning:
+        elif self._working or self._planning or self._headed:
             self._give_back(given)
         self._settle(given)
         self._off = True
@@ -115,11 +121,12 @@ class PipFold:
     def _reset(self) -> None:
         self._held: list[tuple[str, str, str]] = []  # kind, stream, text
         self._size = 0  # characters that are held
-        self._working = False  # an install has begun
+        self._working = False  # an install has begun, or the user's own output looks like it
+        self._sure = False  # it is an install: no user prints what is held of it
         self._planning = False  # conda's, which prints a table
         self._expected = 0  # packages that uv is going to list
         self._new: list[str] = []
-        self._there: list[str] = []
+        self._there: dict[str, None] = {}
         self._done = False  # an install has ended: notices may follow
 
     def _line(self, name: str, text: str, given: list[Piece]) -> None:
@@ -129,6 +136,8 @@ class PipFold:
         if self._off or kind == "other":
             self._other(name, text, given)
             return
+        if self._headed and kind not in {"heading", "plan"}:
+            self._give_back(given)
         self._hold(kind, name, text)
         if kind == "failed":
             self._give_back(given)
@@ -137,38 +146,45 @@ class PipFold:
             self._new = found.split()
             self._summarize(given)
         elif kind == "checked":
-            self._there = [found]
+            self._there = {found: None}
             self._summarize(given)
         elif kind == "note":
             self._noted(given)
         elif kind in ("there", "needed"):
-            self._there += [found] if kind == "there" and found not in self._there else []
+            self._there |= {found: None} if kind == "there" else {}
         elif kind == "counted":
             self._expected = int(found)
         elif kind == "listed":
             self._list(said, given)
         elif kind in ("plan", "planned"):
             self._plan(said, given)
-        elif kind == "work":
+        elif kind in {"sure", "begun"}:
             self._working = True
+            self._sure = self._sure or kind == "sure"
 
     def _hold(self, kind: str, name: str, text: str) -> None:
         self._held.append((kind, name, text))
         self._size += len(text)
 
+    @property
+    def _headed(self) -> bool:
+        """What is held may be the beginning of a plan."""
+        return bool(self._held) and self._held[-1][0] == "heading"
+
     def _kind(self, said: str) -> tuple[str, str]:
         """Tell what a line is, and what of it matters."""
-        for kind, pattern in _KINDS.items():
-            if found := pattern.match(said):
-                if self._planning and kind != "failed":
-                    break
-                return kind, found[1] if pattern.groups else ""
+        short = said[:_LONGEST]
         if self._planning:
-            return "planned", ""
-        if self._expected and _LISTED.match(said):
+            return ("failed" if _KINDS["failed"].match(short) else "planned"), ""
+        if self._expected and _LISTED.match(short):
             return "listed", ""
-        if (self._working and said[:1].isspace()) or _INDENTED.match(said):
-            return "work", ""
+        if self._headed and _CHANNEL.match(short):
+            return "heading", ""
+        for kind, pattern in _KINDS.items():
+            if kind in _WITHIN and not self._working:
+                continue
+            if found := pattern.match(said if kind == "installed" else short):
+                return kind, found[1] if pattern.groups else ""
         if not said and (self._held or self._done):
             return "blank", ""
         return "other", ""
@@ -179,15 +195,15 @@ class PipFold:
             return False
         if self._planning:
             return True
-        said = plain(_CUT_CODE.sub("", rest.rpartition("\r")[2]))
+        said = plain(_CUT_CODE.sub("", rest.rpartition("\r")[2][:_LONGEST]))
         if not said.strip() or "\u2800" <= said[0] <= "\u28ff" or said[0] in "░█━":
             return True
         if said[0].isspace():
-            return self._working or bool(self._expected) or bool(_INDENTED.match(said))
+            return self._working or self._headed or said.lstrip()[:4] in {"Prep", "Inst"}
         return any(known.startswith(said) or said.startswith(known) for known in _BEGINNINGS)
 
     def _list(self, said: str, given: list[Piece]) -> None:
-        if found := _LISTED.match(said):
+        if found := _LISTED.match(said[:_LONGEST]):
             self._new.append(f"{found[1]}-{found[2]}" if found[2] else found[1])
         self._expected -= 1
         if not self._expected:
@@ -195,7 +211,7 @@ class PipFold:
 
     def _plan(self, said: str, given: list[Piece]) -> None:
         self._planning = True
-        if found := _PLANNED.match(said):
+        if found := _PLANNED.match(said[:_LONGEST]):
             self._new.append(found[1])
         if _CONDA_DONE.match(said):
             self._summarize(given)
@@ -210,7 +226,9 @@ class PipFold:
             self._done = True
 
     def _other(self, name: str, text: str, given: list[Piece]) -> None:
-        if not (self._working or self._planning or self._expected):
+        if self._headed or (self._working and not self._sure):
+            self._give_back(given)
+        elif not (self._working or self._planning):
             self._settle(given)
         given.append((name, text))
 

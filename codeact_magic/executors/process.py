@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -15,16 +16,21 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.paths import jupyter_runtime_dir
 
 from ..errors import ExecutorError
+from ..events import is_output
 from ..outputs import plain
 from .kernelspecs import find_kernel
 from .sink import Sink
 
 _OUTPUTS = {"stream", "display_data", "execute_result", "error", "update_display_data", "clear_output"}
 _START = 30.0  # seconds that a kernel has to answer, twice: its ports may be taken before it has them
-_LONGEST = 95  # characters of a path that a local socket can have, less what the kernel appends
+_LONGEST = 95  # bytes of a path that a local socket can have, less what the kernel appends
 _AGAIN = 0.25  # seconds between two attempts to reach a kernel that is starting
 _POLL = 0.05  # seconds between two looks at the process
 _GUARD = 'read -r _; kill -9 -"$1" 2>/dev/null'  # the pipe ends with the owner
+
+_LOG = logging.getLogger("codeact_magic.kernels")  # jupyter_client logs what we raise
+_LOG.addHandler(logging.NullHandler())
+_LOG.propagate = False
 
 Read = Callable[[str, bool], Awaitable[str]]
 """Answers the code's ``input()``: a prompt, and whether it is a password."""
@@ -76,7 +82,7 @@ class KernelProcess:
         name, spec = find_kernel(name)
         ours = any("ipykernel" in each for each in spec.argv)
         for attempt in (1, 2):
-            manager = AsyncKernelManager(kernel_name=name)
+            manager = AsyncKernelManager(kernel_name=name, log=_LOG)
             if ours and (path := _socket_path()):  # no port that another process could take, and nobody else's to reach
                 manager.transport, manager.connection_file = "ipc", path
             kernel = cls(manager, tempfile.TemporaryFile(), read)  # noqa: SIM115 - closed with the kernel
@@ -165,8 +171,16 @@ class KernelProcess:
         if self.alive and getattr(provisioner, "pgid", None):
             with contextlib.suppress(OSError):
                 os.killpg(provisioner.pgid, signal.SIGKILL)
-        with contextlib.suppress(Exception):
-            self._manager.cleanup_connection_file()
+                provisioner.process.wait(1)
+        for task in self._tasks:
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                task.get_loop().call_soon_threadsafe(task.cancel)
+        left = [self._log.close, self._manager.cleanup_connection_file, self._manager.cleanup_ipc_files]
+        if self._client is not None:
+            left += [self._client.stop_channels, self._client.context.destroy, self._manager.context.destroy]
+        for each in left:
+            with contextlib.suppress(Exception):  # whatever state it is in
+                each()
 
     async def _launch(self, cwd: str, env: Mapping[str, str], *, guarded: bool) -> None:
         await self._manager.start_kernel(
@@ -196,7 +210,9 @@ class KernelProcess:
             if request.done.is_set():
                 return
             if not self.alive:
-                raise ExecutorError(f"The kernel {self._manager.kernel_name!r} ended at once: {self._said()}.")
+                raise ExecutorError(
+                    f"The kernel {self._manager.kernel_name!r} ended at once: {self._said() or 'it printed nothing'}."
+                )
             if asyncio.get_running_loop().time() > deadline:
                 raise TimeoutError
 
@@ -222,7 +238,9 @@ class KernelProcess:
                     request.idle = True
                     request.settle()
                 elif request and request.sink and kind in _OUTPUTS:
-                    request.sink.take({"output_type": kind, **content})
+                    output = {**content, "output_type": kind}
+                    if is_output(output):
+                        request.sink.take(output)
 
     async def _read_stdin(self) -> None:
         while True:
@@ -231,12 +249,16 @@ class KernelProcess:
                 content = message["content"]
                 if self._read and message["parent_header"].get("msg_id") in self._requests:
                     prompt, secret = str(content.get("prompt", "")), bool(content.get("password"))
-                    self._client.input(await self._read(prompt, secret))
+                    try:
+                        answer = await self._read(prompt, secret)
+                    except Exception:  # noqa: BLE001 - nobody answers; the code must not wait for ever
+                        answer = ""
+                    self._client.input(answer)
 
     def _said(self) -> str:
         self._log.seek(0)
         lines = plain(self._log.read()[-2000:].decode(errors="replace")).strip().splitlines()
-        return lines[-1][:300].rstrip(".") if lines else "it printed nothing"
+        return lines[-1][:300].rstrip(".") if lines else ""
 
     def _watch_owner(self) -> None:
         """Let the kernel end with this process, however that ends: the guard's input closes then."""
@@ -254,7 +276,7 @@ class KernelProcess:
 def _socket_path() -> str:
     """Give a connection file beside which local sockets fit; empty where there are none."""
     path = os.path.join(jupyter_runtime_dir(), f"kernel-{uuid4().hex[:16]}.json")  # noqa: PTH118 - as text
-    return path if os.name == "posix" and len(path) <= _LONGEST else ""
+    return path if os.name == "posix" and len(os.fsencode(path)) <= _LONGEST else ""
 
 
 @contextlib.contextmanager

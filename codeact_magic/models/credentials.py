@@ -1,12 +1,13 @@
 """What tells a provider who asks: a key of the environment, a header of the user's, a password, or Azure's login."""
 
+import difflib
 import os
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import BadCredentials
-from .providers import AZURE, OPENAI, Provider
+from .providers import AZURE, OPENAI, PROVIDERS, Provider
 
 PLACEHOLDER = "no-key"
 """The client wants some key; local servers want none."""
@@ -81,9 +82,12 @@ async def credentials_for(
 def _missing(provider: Provider, model: str) -> str:
     set_one = f"There is no API key for {provider.name}: set {' or '.join(provider.keys)} ({provider.setup})"
     if provider is OPENAI:
+        prefix, colon, rest = model.partition(":")
+        near = difflib.get_close_matches(prefix, PROVIDERS, 1) if colon else []
+        hint = f" Did you mean {near[0]}:{rest}?" if near else ""
         return (
             f"{set_one}, or name a local server with --base-url, "
-            "or try `--model recorded:NOTEBOOK.ipynb`, which needs no key."
+            f"or try `--model recorded:NOTEBOOK.ipynb`, which needs no key.{hint}"
         )
     named = f"{provider.name}:{model}"
     return f"{set_one}; for a model that is itself named {named} write `--model openai:{named}` and --base-url."

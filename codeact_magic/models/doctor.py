@@ -66,7 +66,7 @@ async def examine(options: OpenAIOptions, *, notebook: str = "") -> AsyncGenerat
             usable = usable or (check.name in {"streaming", "recording"} and check.ok is not False)
             flawed = flawed or check.ok is False
             yield check
-    said = "it works; see ✗ above" if flawed else "it works: ask with %%agent"
+    said = "it works, but see ✗ above" if flawed else "it works: ask with %%agent"
     yield Check("result", usable, said if usable else "it cannot be used like this: see ✗ above")
 
 

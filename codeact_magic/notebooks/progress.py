@@ -1,9 +1,6 @@
 """A run in the terminal: what happens, in one line a cell, and the question whether a cell may run."""
 
-import asyncio
 import contextlib
-import os
-import sys
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -22,23 +19,13 @@ from ..events import (
     TurnFinished,
     TurnStarted,
 )
-from ..observations import file_line
-from ..outputs import plain
+from ..observations import file_lines
+from ..outputs import plain, visible
 from ..turns import Turn, summary
+from .keyboard import forget_typed, line_read
 from .questions import decision, question
 
-try:
-    import termios
-except ImportError:  # Windows, whose event loop cannot wait for a terminal's line either
-    termios = None  # type: ignore[assignment]
-
-_LINE = 4096  # bytes of an answer, which is what a terminal hands over at once
-
-
-def can_ask() -> bool:
-    """Say whether the user can be asked: the terminal shows the question, and a line can be read from it."""
-    shown = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
-    return shown and termios is not None
+_FILES = 5  # files of a cell that are listed
 
 
 class Progress:
@@ -86,14 +73,14 @@ class Progress:
             case ReplyDiscarded() | ModelRetried():
                 out(f"  [yellow]{escape(self._turn.notice)}[/]")
             case CellProposed():
-                self._status.update(f"Running {escape(_line(event.code, 60))}")
+                self._status.update(f"Running {escape(_code(event.code, 60))}")
             case CellDecided(decision="rejected"):
                 self._rejected(event)
                 self._status.update("Thinking")
             case CellFinished():
                 out(self._cell(event))
-                for file in event.changes.files:
-                    out(f"      [dim]{escape(_line(file_line(file), 120))}[/]")
+                for line in file_lines(event.changes.files, _FILES):
+                    out(f"      [dim]{escape(_line(line, 120))}[/]")
                 self._status.update("Thinking")
             case TurnFinished():
                 if event.answer:
@@ -101,7 +88,7 @@ class Progress:
                     out(Markdown(event.answer))
                     out()
                 colour = "green" if event.reason == "answered" else "yellow"
-                out(f"[{colour}]{escape(summary(self._turn))}[/]")
+                out(f"[{colour}]{escape(summary(self._turn, advice='Run it again to ask anew.'))}[/]")
             case _:
                 pass
 
@@ -125,11 +112,11 @@ class Progress:
         self._status.stop()
         try:
             self._console.print()
-            self._console.print(Syntax(plain(cell.code), cell.language, background_color="default"))
-            _forget_typed()
+            self._console.print(Syntax(visible(cell.code), cell.language, background_color="default"))
+            forget_typed()
             print(question(cell, risk), end="", flush=True)  # noqa: T201 - not a line of its own
             self._asking = True
-            line = await _line_read()
+            line = await line_read()
             if not line.endswith("\n"):
                 self._console.print()
             self._asking = False
@@ -145,7 +132,7 @@ class Progress:
 
     def _rejected(self, event: CellDecided) -> None:
         cell = self._turn.cell(event.cell)
-        self._console.print(f"  \\[ ] [red]✗ not run[/] {escape(_line(cell.code if cell else '', 90))}")
+        self._console.print(f"  \\[ ] [red]✗ not run[/] {escape(_code(cell.code if cell else '', 90))}")
         if event.by == "setting":  # what the user decided was asked right above
             for said in (f"It may {event.risk}." if event.risk else "", event.reason):
                 if said:
@@ -159,32 +146,11 @@ class Progress:
         said = plain(f"{error.get('ename')}: {error.get('evalue')}") if error else event.status
         mark = "[green]✓[/]" if event.status == "ok" else f"[red]✗ {escape(_line(said, 100))}[/]"
         count = f"\\[{cell.execution_count}]"
-        return f"  {count} {mark} {escape(_line(cell.code, 90))} [dim]{event.seconds:.1f} s[/]"
+        return f"  {count} {mark} {escape(_code(cell.code, 90))} [dim]{event.seconds:.1f} s[/]"
 
 
-def _forget_typed() -> None:
-    """Drop what was typed before there was a question: it is no answer."""
-    with contextlib.suppress(termios.error):
-        termios.tcflush(sys.stdin, termios.TCIFLUSH)
-
-
-async def _line_read() -> str:
-    """Read a line of the terminal; empty at its end. A thread that waits for it would take the next answer too."""
-    loop, terminal = asyncio.get_running_loop(), sys.stdin.fileno()
-    read: asyncio.Future[str] = loop.create_future()
-
-    def take() -> None:
-        line = b""
-        with contextlib.suppress(OSError):  # the terminal is gone
-            line = os.read(terminal, _LINE)
-        if not read.done():
-            read.set_result(line.decode(errors="replace"))
-
-    loop.add_reader(terminal, take)
-    try:
-        return await read
-    finally:
-        loop.remove_reader(terminal)
+def _code(code: str, length: int) -> str:
+    return _line(" ⏎ ".join(filter(str.strip, code.splitlines())), length)
 
 
 def _line(text: str, length: int) -> str:

@@ -16,8 +16,9 @@ def question(cell: CellProposed, risk: str) -> str:
     """Give the question to put to the user."""
     always = " a = always in this thread," if risk else ""
     answers = f"y = yes,{always} n = no, or say why not: "
-    if cell.cause == "install":  # the cell says it all
-        return f"Install the missing package? {answers}"
+    if cell.cause == "install":
+        install = next((line for line in cell.code.splitlines() if "install" in line), "")
+        return f"A package is missing. Run {bounded(plain(install), 200)}? {answers}"
     found = f" It may {bounded(plain(risk), _RISK)}.\n" if risk else " "
     return f"Run this cell?{found}{answers}"
 

@@ -11,9 +11,9 @@ from functools import cache
 from typing import Any
 from urllib.parse import quote
 
-from ..events import FileChange, Output
+from ..events import CellDecided, FileChange, Output
 from ..observations import file_line
-from ..outputs import bounded, plain, text_of
+from ..outputs import bounded, plain, text_of, visible
 from ..turns import Cell, Step, Turn, summary
 
 _SHOWN = 20_000  # characters of one text in the prompt cell; the record keeps the rest
@@ -103,7 +103,7 @@ def cell_html(cell: Cell, *, with_outputs: bool = True) -> str:
     css = "ca-head ca-err" if cell.status in ("error", "timeout", "died") else "ca-head"
     outputs = "".join(map(output_html, cell.outputs)) if with_outputs else ""
     files = "".join(map(file_html, cell.changes.files))
-    return f'<div class="{css}">{" · ".join(words)}</div>{code_html(cell.code)}{outputs}{files}'
+    return f'<div class="{css}">{" · ".join(words)}</div>{code_html(visible(cell.code))}{outputs}{files}'
 
 
 def decided_text(cell: Cell) -> str:
@@ -113,7 +113,14 @@ def decided_text(cell: Cell) -> str:
         return ""
     who = "you" if decided.by == "user" else "the settings"
     verb = {"run": "allowed by", "edited": "edited by", "rejected": "rejected by"}[decided.decision]
-    return bounded(f"{verb} {who}{f' (may {decided.risk})' if decided.risk else ''}", 300)
+    reason = f": {decided.reason}" if decided.reason else ""
+    return bounded(f"{verb} {who}{f' (may {decided.risk})' if decided.risk else ''}{reason}", 500)
+
+
+def rejected_markdown(code: str, language: str, decided: CellDecided) -> str:
+    """Say in the document that a cell was not run, with its code."""
+    said = _MARKED.sub(_ESCAPED, decided_text(Cell("", 0, code, decided=decided)))
+    return f"**Not run**, {said}\n\n{fenced(code, language)}"
 
 
 def file_html(file: FileChange) -> str:
@@ -212,6 +219,7 @@ def output_text(output: Output) -> str:
 
 def fenced(text: str, label: str) -> str:
     """Fence a text with more backticks than it holds in a row."""
+    label = re.sub(r"[^\w+.#-]", "", label)
     longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
     fence = "`" * (longest + 1)
     return f"{fence}{label}\n{text}\n{fence}"

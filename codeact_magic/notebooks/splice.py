@@ -25,6 +25,7 @@ from ..events import (
 from ..outputs import fold
 from ..record import ANSWER, CELL, KEY, NARRATION, PROMPT, digest, mark, record_from
 from ..replies import narration
+from .render import rejected_markdown
 
 Observe = Callable[[Event], None]
 
@@ -157,12 +158,15 @@ class Splice:
             self._say(text)
 
     def _decided(self, event: CellDecided) -> None:
-        """Take a rejected cell out again, the record keeps it; change an edited one."""
+        """Put a rejected cell's code in a Markdown cell, so that it does not run; change an edited one."""
         index = self.index(event.cell)
         if index < 0:
             return
         if event.decision == "rejected":
             self._remove(index)
+            code = self.proposed.code if self.proposed else ""
+            note = rejected_markdown(code, self._first.language, event)
+            self._insert(nbformat.v4.new_markdown_cell(note), NARRATION)
             self._keep_record()
         elif event.decision == "edited":
             self._nb.cells[index].source = event.code

@@ -17,6 +17,7 @@ from ..events import (
     TurnStarted,
 )
 from ..observations import file_line
+from ..outputs import visible
 from ..replies import Narration, ReplyParser, narration
 from ..turns import Turn, summary
 from . import questions
@@ -93,7 +94,7 @@ class TextNotebook:
         if code := self._codes.pop(cell, ""):
             prompt = f"In [{count}]: "
             dots = "...: ".rjust(len(prompt))
-            self._print(f"\n{prompt}{self._colour(code).rstrip().replace(chr(10), chr(10) + dots)}\n")
+            self._print(f"\n{prompt}{self._colour(visible(code)).rstrip().replace(chr(10), chr(10) + dots)}\n")
 
     def _narrate(self, text: str) -> None:
         """Print what is new of a reply's first text, apart from the outputs above it."""

@@ -7,7 +7,17 @@ import warnings
 
 from .findings import Findings
 from .languages import look_at_shell
-from .tables import INSTALLERS, LINES, PYTHON_CELLS, PYTHON_MAGICS, SHELL_MAGICS, SHELLS, SQL
+from .tables import (
+    INSTALLERS,
+    KERNELS,
+    LINES,
+    OWN_SETTING,
+    PYTHON_CELLS,
+    PYTHON_MAGICS,
+    SHELL_MAGICS,
+    SHELLS,
+    SQL,
+)
 
 _CELL = re.compile(r"%%([\w!.]+)[ \t]*([^\n]*)(?:\n+|$)")
 _HELP = re.compile(r"\s*+(?:[?,;/].*|[^#]*\?\s*)")  # and calls that IPython puts the brackets to, which are not seen
@@ -108,9 +118,21 @@ def _look_at_magic(magic: str, rest: str, body: str, findings: Findings) -> None
         look_at_shell(f"{name} {rest}", findings, "%{}", calm=True)
     elif name.lower() in LINES:
         findings.inside(body or rest, name)
+    elif name in ("reset", "reset_selective"):
+        findings.add("delete", f"{magic} {rest}")
+    elif name == "in_kernel":
+        findings.inside(body, _language(rest))
+    elif (name == "config" and "CodeAct" in rest) or (name in ("env", "set_env") and OWN_SETTING.match(rest)):
+        findings.add("settings", f"{magic} {rest}")
     elif name == "sql" and (sql := SQL.search(text)):
         findings.add("delete", f"{magic} {text[sql.start() :]}")
     elif name in ("javascript", "js") or (name in ("html", "HTML") and "<script" in body.lower()):
         findings.add("unknown", f"{magic} with a script, which is not looked through")
     elif name in ("writefile", "file") and findings.exists(rest.strip("\"' \t")):  # with -a that is no file's name
         findings.add("overwrite", f"{magic} {rest}")
+
+
+def _language(line: str) -> str:
+    """Give the language of the kernel that a line of ``%%in_kernel`` names: kernels are named after it."""
+    name = next((word for word in line.split() if not word.startswith("-")), "").lower()
+    return "python" if "python" in name else KERNELS.get(name, re.split(r"[\W_\d]", name)[0] or name)

@@ -48,6 +48,9 @@ class _Look:
                 self._key_file(node)
             case ast.Subscript(value=value, slice=key, ctx=ast.Load()) if self._name(value) == "os.environ":
                 self._variable(key)
+            case ast.Subscript(value=value, slice=key) if self._name(value) == "os.environ":
+                if (name := self._text(key)) and tables.OWN_SETTING.match(name):
+                    self._findings.add("settings", f"os.environ[{name!r}]")
             case ast.Attribute(ctx=ast.Load()) | ast.Name(ctx=ast.Load()) if id(node) not in self._done:
                 # A function that is handed on, as to map; with a capital it is rather an annotation.
                 name = self._name(node)

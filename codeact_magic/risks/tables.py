@@ -3,14 +3,15 @@
 import re
 from typing import Literal
 
-Kind = Literal["shell", "install", "delete", "overwrite", "network", "process", "secrets", "unknown"]
+Kind = Literal["shell", "install", "delete", "overwrite", "network", "process", "secrets", "settings", "unknown"]
 
 PYTHON = {"", "python", "py", "python3", "ipython", "ipython3"}
 SHELLS = {"bash", "sh", "shell", "zsh", "fish", "ksh", "console", "cmd", "bat", "powershell", "pwsh"}
 INSTALLERS = {"pip", "conda", "mamba", "micromamba", "uv"}
 SHELL_MAGICS = {"sx", "system", "!", "script", "perl", "ruby", "rm", "rmdir", "cp", "mv", "ln", "cat"}
 PYTHON_MAGICS = {"time", "timeit", "prun", "memit", "lprun", "mprun", "debug"}
-PYTHON_CELLS = PYTHON_MAGICS | {"capture", "in_kernel", "python", "python3", "pypy"}
+PYTHON_CELLS = PYTHON_MAGICS | {"capture", "python", "python3", "pypy"}
+KERNELS = {"ir": "r", "r": "r", "calysto_bash": "bash"}  # names of kernels that do not begin with their language
 
 # Calls by their dotted name, in which "()" stands for a call, and "?" for what has no name; the first match counts.
 _CALLS: list[tuple[Kind, str]] = [
@@ -28,6 +29,7 @@ _CALLS: list[tuple[Kind, str]] = [
     ("unknown", r"IPython\.display\.Javascript"),
 ]
 _KINDS = [(kind, re.compile(pattern)) for kind, pattern in _CALLS]
+OWN_SETTING = re.compile(r"CODEACT_\w+|OPENAI_BASE_URL")
 RUNS_TEXT = re.compile(r"exec|eval|compile|get_ipython\(\)\.(run_cell|run_cell_async|ex|ev)")
 NAMES_METHOD = re.compile(r"(requests|httpx|aiohttp|urllib3|http\.client)\.([\w.]+\(\)\.)?(request|stream)")
 MAY_SEND_DATA = re.compile(r"urllib\.request\.(urlopen|Request)")

@@ -360,6 +360,11 @@ class TestTerminal:
         assert data.exists()
 
 
+def without_notes(rows: list[Any]) -> list[str]:
+    """Give the sources of all cells but those that say that a cell was not run."""
+    return [cell.source for cell in rows if not cell.source.startswith("**Not run**")]
+
+
 class TestRun:
     """``codeact run``."""
 
@@ -403,7 +408,10 @@ class TestRun:
             assert "the user rejected it" in said(server)
             assert reason in said(server)
         rows = cells(notebook)
-        assert [cell.source for cell in rows] == [LOAD, "%%agent\nTidy up.", "I tidy up.", "Done.", "'after'"]
+        assert without_notes(rows) == [LOAD, "%%agent\nTidy up.", "I tidy up.", "Done.", "'after'"]
+        (note,) = [cell for cell in rows if cell.source.startswith("**Not run**, rejected by you")]
+        assert note.cell_type == "markdown"
+        assert "os.remove" in note.source
         assert data.exists()
         (record,) = records_in(rows)
         (decided,) = decisions(record)
@@ -470,17 +478,20 @@ class TestRun:
         assert f"It may {RISK}." in printed
         assert "--yes" in printed
         rows = cells(notebook)
-        assert [cell.source for cell in rows] == [LOAD, "%%agent\nTidy up.", "I tidy up.", "Done.", "'after'"]
+        assert without_notes(rows) == [LOAD, "%%agent\nTidy up.", "I tidy up.", "Done.", "'after'"]
         (record,) = records_in(rows)
         assert [(each.decision, each.by) for each in decisions(record)] == [("rejected", "setting")]
 
-    @pytest.mark.parametrize("options", [["--yes"], ["-y"], ["--approval", "auto"], ["-y", "--approval", "ask"]])
+    @pytest.mark.parametrize("options", [["--yes"], ["-y"], ["--approval", "auto"]])
     def test_all_can_be_allowed(self, notebook: Path, data: Path, options: list[str]) -> None:
         with ScriptedServer(REPLIES) as server:
             status = codeact("run", notebook, *options, base_url=server.base_url, CODEACT_APPROVAL="ask")[0]
         assert (status, data.exists()) == (0, False)
         (record,) = records_in(cells(notebook))
         assert [(each.decision, each.by) for each in decisions(record)] == [("run", "setting")]
+
+    def test_two_modes_are_wrong_usage(self, notebook: Path) -> None:
+        assert codeact("run", notebook, "-y", "--approval", "ask")[0] == 2
 
     def test_an_unknown_mode_is_wrong_usage(self, notebook: Path) -> None:
         status, _, err = codeact("run", notebook, "--approval", "never")

@@ -1,5 +1,6 @@
 """``%%in_kernel``, and turns whose cells run in another kernel; a second kernel, bash, is one that pip installs."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,6 +100,58 @@ def test_an_interrupt_ends_the_cell_and_keeps_the_kernel(live: Kernel) -> None:
     assert ran.reply["content"]["ename"] == "RemoteInterrupt"
     assert "bridge.py" not in ran.error
     assert "5" in live.run("%%in_kernel python3\nkept").text
+
+
+def test_an_interrupt_while_the_kernel_starts_keeps_the_cell_from_running(live: Kernel, tmp_path: Path) -> None:
+    live.run("%in_kernel python3 --stop")
+    live.run("import threading, os, signal\nthreading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()")
+    ran = live.run(f"%%in_kernel python3\nopen({str(tmp_path / 'ran')!r}, 'w')")
+    assert ran.status == "error"
+    assert "KeyboardInterrupt" in ran.error
+    assert not (tmp_path / "ran").exists()
+    assert "42" in live.run("%%in_kernel python3\n6 * 7").text
+
+
+def test_two_interrupts_in_a_row_do_not_leave_the_cell_running(live: Kernel) -> None:
+    sent = live.send("%%in_kernel python3\nimport time\nprint('on', flush=True)\ntime.sleep(50)")
+
+    def twice(message: dict[str, Any]) -> None:
+        if message["content"].get("text") == "on\n":
+            live.interrupt()
+            live.interrupt()
+
+    assert live.wait(sent, on=twice).status == "error"
+    assert "42" in live.run("%%in_kernel python3\n6 * 7", timeout=20).text
+
+
+def test_messages_of_wrong_shape_are_passed_over(live: Kernel) -> None:
+    code = (
+        "kernel = get_ipython().kernel\n"
+        "for content in ({'data': {}, 'metadata': ['x']}, {'data': 3}, {'output_type': 'evil', 'data': {}, 'metadata': {}}):\n"
+        "    kernel.session.send(kernel.iopub_socket, 'display_data', content, parent=kernel.get_parent())\n"
+        "print('went on')"
+    )
+    assert "went on" in live.run(f"%%in_kernel python3\n{code}").text
+    assert "42" in live.run("%%in_kernel python3\n6 * 7").text
+
+
+def test_only_one_cell_at_a_time(live: Kernel) -> None:
+    live.run("import threading\nfrom IPython import get_ipython\nfailed = []")
+    code = (
+        "def run():\n    try: get_ipython().run_cell_magic('in_kernel', 'python3', 'import time; time.sleep(0.5)')\n"
+        "    except Exception as error: failed.append(str(error))\n"
+        "threads = [threading.Thread(target=run) for _ in range(3)]\n"
+        "for t in threads: t.start()\nfor t in threads: t.join()\nlen(failed)"
+    )
+    assert live.run(code).result == "2"
+    assert "Another cell" in live.value("failed[0]")
+
+
+def test_a_folder_that_is_not_there_is_named_and_forgotten(live: Kernel) -> None:
+    live.run("%in_kernel python3 --stop")
+    assert "There is no folder /nope" in live.run("%%in_kernel python3 --cwd /nope\n1").error
+    assert "42" in live.run("%%in_kernel python3\n6 * 7").text
+    assert "end it first, %in_kernel python3 --stop" in live.run("%%in_kernel python3 --cwd /\n1").error
 
 
 def test_a_limit_that_code_ignores_ends_the_other_kernel_only(live: Kernel) -> None:
@@ -217,6 +271,33 @@ async def test_the_executor_drives_bash(tmp_path: Path, jupyter_path: Path, monk
         assert [file.path for file in ran.done.changes.files] == ["made.txt"]
     finally:
         await executor.aclose()
+
+
+async def test_an_interrupt_at_the_end_of_a_cell_keeps_the_kernel(tmp_path: Path) -> None:
+    executor = KernelExecutor(cwd=tmp_path)
+    try:
+        await run(executor, "import time\nkept = 42")
+        for number in range(25):
+            asyncio.get_running_loop().call_later(0.045 + number * 0.0006, executor.interrupt)
+            ran = await run(executor, "time.sleep(0.05)\nprint('e')")
+            assert "gone" not in ran.done.detail
+        assert (await run(executor, "print(kept)")).printed == "42\n"
+    finally:
+        await executor.aclose()
+
+
+def test_an_executor_can_be_used_on_another_loop(tmp_path: Path) -> None:
+    executor = KernelExecutor(cwd=tmp_path)
+
+    async def printed(code: str, *, close: bool = False) -> str:
+        try:
+            return (await run(executor, code)).printed
+        finally:
+            if close:
+                await executor.aclose()
+
+    assert asyncio.run(printed("print(1)")) == "1\n"
+    assert asyncio.run(printed("print(2)", close=True)) == "2\n"
 
 
 OWNER = """

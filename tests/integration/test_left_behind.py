@@ -71,7 +71,7 @@ def test_new_changed_and_deleted_files_are_told_recorded_and_shown(tmp_path: Pat
         "new.txt (new, 5 bytes, text/plain)",
         "old.csv (changed, 5 bytes, text/csv)",
     ]
-    assert f"Files: {', '.join(lines)}, out/deep/table.csv (new, 1 bytes, text/csv)" in told
+    assert f"Files: {', '.join(lines)}, out/deep/table.csv (new, 1 byte, text/csv)" in told
     for each in lines:
         assert each in ran.display("text/html")
         assert each in ran.display("text/plain")
@@ -94,14 +94,14 @@ def test_a_saved_figure_can_be_unfolded(tmp_path: Path, line: str) -> None:
 def test_each_cell_is_told_its_own_files(tmp_path: Path, line: str) -> None:
     ran, told = turn(tmp_path, line, "open('a', 'w').close()", "1", "open('a', 'w').write('x')\nopen('b', 'w').close()")
     assert [each[:2] for each in files(recorded(ran))] == [("a", "new"), ("a", "changed"), ("b", "new")]
-    assert "a (changed, 1 bytes" in told
+    assert "a (changed, 1 byte," in told
 
 
 def test_a_cell_that_fails_leaves_files_too(tmp_path: Path, line: str) -> None:
     ran, told = turn(tmp_path, line, "open('a.csv', 'w').write('x')\n1 / 0")
     assert files(recorded(ran)) == [("a.csv", "new", "text/csv")]
     assert told.splitlines()[0].endswith("failed.")
-    assert "Files: a.csv (new, 1 bytes, text/csv)" in told
+    assert "Files: a.csv (new, 1 byte, text/csv)" in told
 
 
 def test_another_working_directory_is_not_taken_for_new_files(tmp_path: Path, line: str) -> None:
@@ -172,7 +172,7 @@ def test_codeact_run_records_and_prints_files(tmp_path: Path) -> None:
     assert status == 0, err
     (record,) = records_in(cells(notebook))
     assert files(record) == [("a\nb.csv", "new", "text/csv")]
-    assert "a?b.csv (new, 1 bytes, text/csv)" in printed
+    assert "a?b.csv (new, 1 byte, text/csv)" in printed
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ class TestMissing:
             with kernel(work, server.base_url, CODEACT_APPROVAL="risky", **pip) as live:
                 ran, questions = self.ask(live, line, "y")
         assert ran.status == "ok", ran.error
-        assert [each.split("?")[0] for each in questions] == ["Install the missing package"]
+        assert [each.split("?")[0] for each in questions] == [f"A package is missing. Run %pip install {PACKAGE}"]
         record = recorded(ran)
         assert causes(record) == ["reply", "install", "again"]
         assert [event.decision for event in record.events if isinstance(event, CellDecided)] == ["run"]

@@ -86,7 +86,7 @@ def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.Monke
     ],
 )
 def test_an_unusable_variable_is_named(variable: str, text: str) -> None:
-    with pytest.raises(ConfigError, match=f"{variable} is unusable: '{text}'"):
+    with pytest.raises(ConfigError, match=f"{variable} takes .*, not '{text}'"):
         settings_from(CodeAct(), {variable: text})
 
 

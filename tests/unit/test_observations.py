@@ -218,7 +218,7 @@ def test_files_come_behind_the_names() -> None:
     changes = Changes(created={"a": "int"}, files=FILES)
     assert told(end=CellFinished(cell="c", status="error", changes=changes)).splitlines()[2:] == [
         "New names: a (int)",
-        "Files: out/a.csv (new, 12,345 bytes, text/csv), b (changed, 1 bytes), c.png (deleted, image/png), and 7 more",
+        "Files: out/a.csv (new, 12,345 bytes, text/csv), b (changed, 1 byte), c.png (deleted, image/png), and 7 more",
     ]
 
 

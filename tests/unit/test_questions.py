@@ -23,7 +23,7 @@ def test_where_nothing_was_found_there_is_nothing_to_allow_for_good() -> None:
 
 def test_an_install_is_asked_about_in_one_line() -> None:
     asked = question(INSTALL, "install: %pip install six")
-    assert asked.startswith("Install the missing package? y = yes, a = always")
+    assert asked.startswith("A package is missing. Run %pip install six? y = yes, a = always")
     assert "\n" not in asked
 
 

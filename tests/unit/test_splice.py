@@ -104,10 +104,10 @@ def test_what_stands_behind_the_last_block_waits_until_it_has_run(document: Docu
     assert document.sources == ["a", "%pip install it", "a", "Behind."]
 
 
-def test_a_rejected_cell_is_in_the_record_only(document: Document) -> None:
+def test_a_rejected_cell_is_quoted_and_in_the_record(document: Document) -> None:
     rejected = CellDecided(cell="a", decision="rejected")
     document.run(ReplyFinished(text="Before.\n" + python("a")), CellProposed(cell="a", step=1, code="a"), rejected, END)
-    assert document.sources == ["Before.", "It is 42."]
+    assert document.sources == ["Before.", "**Not run**, rejected by you\n\n```python\na\n```", "It is 42."]
     assert document.record.answered
     assert rejected in document.record.events
 
