@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Sequence
 
 from ..outputs import plain
 
@@ -30,13 +31,14 @@ _KINDS = {
         "note": r"Note: you may need to restart the kernel to use updated packages\.",
         "noise": r"\[notice\] (?:A new release of pip |To update, run: )|Looking in (?:indexes|links): "
         r"|Defaulting to user installation |DEPRECATION: .*\bpip \d"
-        r"|WARNING: (?:Running pip as |Retrying \(Retry\(|The scripts? .* (?:is|are) installed in '|Location '.*' is ignored"
-        r"|Ignoring invalid distribution |There was an error checking the latest version of pip|You are using pip version )",
+        r"|WARNING: (?:Running pip as |Retrying \(Retry\(|The scripts? .* (?:is|are) installed in '"
+        r"|Location '.*' is ignored|Ignoring invalid distribution "
+        r"|There was an error checking the latest version of pip|You are using pip version )",
         "heading": r"Channels:$",
         "plan": r"Retrieving notices: |Collecting package metadata \(|Solving environment: ",
         "sure": r"Collecting \S+ (?:\(from |@ )|Using C?Python \d\S* (?:environment|interpreter) at"
-        rf"|Installing collected packages: |Building wheels? for collected packages: "
-        rf"|INFO: pip is (?:looking at|still looking at) |(?:Resolved|Prepared|Uninstalled) \d{{1,6}} packages? in {_TIME}",
+        r"|Installing collected packages: |Building wheels? for collected packages: "
+        rf"|INFO: pip is (?:still )?looking at |(?:Resolved|Prepared|Uninstalled) \d{{1,6}} packages? in {_TIME}",
         "begun": r"Collecting \S+$|(?:Obtaining|Processing) (?:file://|\S+\.(?:whl|tar\.gz)\b)"
         r"|\s+(?:Preparing metadata \(|Installing build dependencies(?:: | \.\.\.))",
         "work": r"\s|(?:Obtaining|Processing) \S*[/\\]|Successfully built |INFO: This is taking longer than usual"
@@ -44,7 +46,8 @@ _KINDS = {
         r"|(?:Building|Built|Downloaded) \S+$|[\u2800-\u28ff] (?:Resolving|Preparing|Installing|$)",
     }.items()
 }
-_WITHIN = {"installed", "checked", "counted", "work"}  # what counts only where an install has begun
+_WITHIN = {"installed", "work"}  # what counts only where an install has begun
+_SURELY_WITHIN = {"checked", "counted"}
 _CHANNEL = re.compile(r" +- \S+$|Platform: \S+$")  # conda: what follows the heading
 _LISTED = re.compile(r" [+~] (\S+?)(?:==(\S+)| |$)")  # uv: what it installed
 _PLANNED = re.compile(r"\s+\S+\s.*::([^\s:]+)-[^-\s:]+$")  # conda: what it is going to install
@@ -52,10 +55,12 @@ _CONDA_DONE = re.compile(r"Executing transaction: .*done|# All requested package
 _BEGINNINGS = (
     *("ERROR:", "error:", "Successfully ", "Requirement already satisfied: ", "Checked ", "Audited ", "Installed "),
     *("Note: you may need to restart", "[notice] ", "Looking in ", "Defaulting to user ", "DEPRECATION: ", "WARNING: "),
-    *("Channels:", "Platform: ", "Retrieving notices: ", "Collecting ", "Solving environment", "Obtaining ", "Processing "),
-    *("Downloading ", "Using cached ", "Installing collected packages: ", "Building ", "INFO: pip is "),
-    *("INFO: This is taking ", "Using Python ", "Using CPython ", "Resolved ", "Prepared ", "Uninstalled ", "Built ", "Downloaded "),
+    *("Channels:", "Platform: ", "Retrieving notices: ", "Collecting ", "Solving environment", "Obtaining "),
+    *("Processing ", "Downloading ", "Using cached ", "Installing collected packages: ", "Building ", "INFO: pip is "),
+    *("INFO: This is taking ", "Using Python ", "Using CPython ", "Resolved ", "Prepared ", "Uninstalled ", "Built "),
+    "Downloaded ",
 )
+_INDENTED = ("Preparing metadata ", "Installing build dependencies")
 _FRAME = re.compile(r"(?<![^\r\n])[^\r\n]*+\r(?=[^\r\n])")
 _CUT_CODE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*)?$")
 
@@ -138,6 +143,8 @@ class PipFold:
             return
         if self._headed and kind not in {"heading", "plan"}:
             self._give_back(given)
+            self._line(name, text, given)  # what it is may depend on what was held
+            return
         self._hold(kind, name, text)
         if kind == "failed":
             self._give_back(given)
@@ -181,7 +188,7 @@ class PipFold:
         if self._headed and _CHANNEL.match(short):
             return "heading", ""
         for kind, pattern in _KINDS.items():
-            if kind in _WITHIN and not self._working:
+            if (kind in _WITHIN and not self._working) or (kind in _SURELY_WITHIN and not self._sure):
                 continue
             if found := pattern.match(said if kind == "installed" else short):
                 return kind, found[1] if pattern.groups else ""
@@ -199,8 +206,8 @@ class PipFold:
         if not said.strip() or "\u2800" <= said[0] <= "\u28ff" or said[0] in "░█━":
             return True
         if said[0].isspace():
-            return self._working or self._headed or said.lstrip()[:4] in {"Prep", "Inst"}
-        return any(known.startswith(said) or said.startswith(known) for known in _BEGINNINGS)
+            return self._working or self._headed or _begins(said.lstrip(), _INDENTED)
+        return _begins(said, _BEGINNINGS)
 
     def _list(self, said: str, given: list[Piece]) -> None:
         if found := _LISTED.match(said[:_LONGEST]):
@@ -234,9 +241,9 @@ class PipFold:
 
     def _summarize(self, given: list[Piece]) -> None:
         """Let one line stand for an install that succeeded."""
-        new, there = self._new, self._there
+        new = self._new
         fresh = {_normal(each.rpartition("-")[0]) for each in new}
-        there = [each for each in there if _normal(each) not in fresh]
+        there = [each for each in self._there if _normal(each) not in fresh]
         parts = [f"Installed {_enumerated(new)}."] if new else []
         if there or not new:
             parts.append(f"Already installed: {_enumerated(there)}." if there else "Already installed.")
@@ -274,6 +281,11 @@ class PipFold:
         if self._size + sum(map(len, self._partial.values())) > MOST_HELD // 2:
             self._give_back(given)
             self._off = True
+
+
+def _begins(said: str, lines: Sequence[str]) -> bool:
+    """Say whether this is, or may become, one of the lines."""
+    return any(known.startswith(said) or said.startswith(known) for known in lines)
 
 
 def _joined(given: list[Piece]) -> list[Piece]:

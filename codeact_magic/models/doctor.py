@@ -18,6 +18,7 @@ from .providers import AZURE, OPENAI, PROVIDERS, provider_of
 from .recorded import RecordedModel
 
 _LONGEST = 30.0  # seconds of one probe
+_LONGEST_NAME = 80  # characters of a model's name that are compared and shown
 _COUNT = "Count from 1 to 20. Reply with the numbers only."
 _COLOUR = "What colour is this picture? Reply with one word."
 _GREEN = (0, 160, 0)
@@ -103,7 +104,7 @@ async def _probes(options: OpenAIOptions) -> AsyncGenerator[Check, None]:
     yield _place(options)
     yield _key(endpoint)
     try:
-        names = await names_of(endpoint, limit)
+        names = [endpoint.plain(name, _LONGEST_NAME) for name in await names_of(endpoint, limit)]
     except ModelUnavailable as error:
         yield Check("answer", False, str(error), await _local())
         return
@@ -143,7 +144,7 @@ def _key(endpoint: Endpoint) -> Check:
 
 
 def _among(endpoint: Endpoint, names: list[str]) -> Check:
-    model = endpoint.model
+    model = endpoint.plain(endpoint.model, _LONGEST_NAME)
     if endpoint.provider is AZURE:
         return Check("model", None, "Azure lists models, and not the deployments that requests name")
     if {model, f"{model}:latest"} & set(names):
@@ -151,9 +152,7 @@ def _among(endpoint: Endpoint, names: list[str]) -> Check:
     similar = difflib.get_close_matches(model, names, n=3, cutoff=0.4)
     pull = f"fetch it with `{endpoint.provider.pull} {model}`" if endpoint.provider.pull else ""
     tries = f"did you mean {' or '.join(similar or sorted(names)[:3])}?" if names else ""
-    return Check(
-        "model", False, f"{endpoint.plain(model, 80)} is not among them", "; or ".join(filter(None, (tries, pull)))
-    )
+    return Check("model", False, f"{model} is not among them", "; or ".join(filter(None, (tries, pull))))
 
 
 async def _streaming(model: Model, endpoint: Endpoint, limit: float) -> Check:

@@ -3,11 +3,12 @@
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from math import isnan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from ..errors import BadCredentials, ContextTooLong, ModelError, ModelUnavailable
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Endpoint", "OpenAIOptions", "base_url_of", "endpoint_from", "shown"]
 
+MAX_EVENT = 32_000_000
+"""Bytes between two blank lines of an answer; the client holds as much at a time."""
+
+_EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 _MAX_WAIT = 300.0  # seconds; a longer Retry-After would look like a hang
 _CONTEXT = re.compile(r"context[ _](length|window|size)|maximum context|prompt is too long", re.IGNORECASE)
 _TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^<>]*>", re.IGNORECASE | re.DOTALL)
@@ -58,7 +63,9 @@ class Endpoint:
 
         # Our own HTTP client: the default one closes itself in whatever loop runs when it is collected. Redirects would
         # carry the extra headers to a host that the user did not name.
-        http = DefaultAsyncHttpxClient(timeout=self.timeout, follow_redirects=False)
+        http = DefaultAsyncHttpxClient(
+            timeout=self.timeout, follow_redirects=False, event_hooks={"response": [self._bound]}
+        )
         return AsyncOpenAI(
             api_key=PLACEHOLDER, base_url=self.url, timeout=self.timeout, max_retries=0, http_client=http
         )
@@ -67,12 +74,32 @@ class Endpoint:
         """Give what every request of such a client must carry."""
         from openai import Omit  # noqa: PLC0415 - lazy, it takes long
 
+        # A few compressed bytes could unpack to more than the memory holds.
+        sent = {"Accept-Encoding": "identity", **self.headers}
         unsent = {"Authorization"}
         if self.provider is not OPENAI:
             # The client adds what these variables hold for OpenAI, wherever it sends to.
             custom = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
             unsent |= {"OpenAI-Organization", "OpenAI-Project", *(line.partition(":")[0].strip() for line in custom)}
-        return {"headers": {**dict.fromkeys(unsent, Omit()), **self.headers}, "params": self.query}
+        return {"headers": {**dict.fromkeys(unsent, Omit()), **sent}, "params": self.query}
+
+    async def _bound(self, response: Any) -> None:
+        """Let the reading of an answer fail where an event of it has no end."""
+        read = response.aiter_bytes
+
+        async def bounded(chunk_size: int | None = None) -> AsyncIterator[bytes]:
+            size, last = 0, b""
+            async with aclosing(read(chunk_size)) as pieces:
+                async for piece in pieces:
+                    seen = last + piece
+                    end = max(map(seen.rfind, _EVENT_ENDS))
+                    size = size + len(piece) if end < 0 else len(seen) - end
+                    if size > MAX_EVENT:
+                        raise ModelError(f"{self.shown} sent {MAX_EVENT // 1_000_000} MB without a blank line.")
+                    last = seen[-2:]
+                    yield piece
+
+        response.aiter_bytes = bounded
 
     def check(self, content_type: str) -> None:
         """Refuse an answer that is no stream: a web page, or a server that does not stream."""

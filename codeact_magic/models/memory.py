@@ -7,13 +7,15 @@ secret was taken out of it) is sent as the plain text that it is, and what its c
 could be made up from its blocks, but not for all endpoints: some want ids of a form of their own, some a signature.
 """
 
+import json
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
 from ..ports import ImagePart, Message, Part, TextPart
+from .dialect import encodable
 
 MAX_REPLIES = 300
 """Replies that are remembered; those that have not been asked about for longest go first."""
@@ -81,8 +83,9 @@ class Memory:
         return found, digest
 
     def keep(self, digest: bytes, text: str, kept: Kept) -> None:
-        """Remember the reply with this text to the conversation with this digest."""
-        self._kept[_digest(digest, Message("assistant", (TextPart(text, "reply"),)))] = kept
+        """Remember the reply with this text to the conversation with this digest, as it can be sent again."""
+        if sound := _sound(kept):
+            self._kept[_digest(digest, Message("assistant", (TextPart(text, "reply"),)))] = sound
         while len(self._kept) > MAX_REPLIES:
             self._kept.popitem(last=False)
 
@@ -90,6 +93,16 @@ class Memory:
         """Forget what the endpoint has stored."""
         for kept in self._kept.values():
             kept.response = ""
+
+
+def _sound(kept: Kept) -> Kept | None:
+    """Replace lone surrogates, which JSON can carry and a request in UTF-8 cannot; None if it is nested too deeply."""
+    try:
+        items = json.loads(encodable(json.dumps(kept.items, ensure_ascii=False)))
+    except RecursionError:
+        return None
+    calls = tuple(replace(call, id=encodable(call.id)) for call in kept.calls)
+    return Kept(items=items, calls=calls, response=encodable(kept.response))
 
 
 def _digest(before: bytes, message: Message) -> bytes:

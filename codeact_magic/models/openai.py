@@ -100,6 +100,8 @@ class OpenAIModel:
             if refused and self._dialect.gives_way(request, f"{error.body} {error.message}"):
                 return None
             failure = endpoint.failure(error, streaming=False)
+        except ModelError as error:  # while a refusal was read
+            failure = ModelError(str(error))
         except Exception as error:  # noqa: BLE001 - unusable URLs and headers have no common base
             if any(each.__name__ == "TransportError" for each in type(error).__mro__):  # httpx, or its successor
                 failure = ModelUnavailable(f"{endpoint.shown} closed the connection before its answer was whole.")

@@ -193,6 +193,20 @@ async def test_a_model_is_looked_for_in_the_list(model: str, ok: bool, words: tu
     assert checks["result"].ok
 
 
+async def test_names_are_shown_as_short_plain_text() -> None:
+    with ScriptedServer(GOOD, models=["mm\u202e\x1b[1m", "m" * 7_000_000, f"mm {KEY}"]) as server:
+        checks = await examined(server.base_url, "zzz")
+    assert checks["model"].ok is False
+    assert len(checks["model"].advice) < 300
+    assert all(name in checks["model"].advice for name in ("mm[1m", "mmmm", "mm [redacted]"))
+
+
+async def test_a_long_name_is_found() -> None:
+    with ScriptedServer(GOOD, models=["m" * 200]) as server:
+        checks = await examined(server.base_url, "m" * 200)
+    assert checks["model"].ok
+
+
 @pytest.mark.parametrize("models", [None, []])
 async def test_not_every_endpoint_lists_models(models: list[str] | None) -> None:
     with ScriptedServer(GOOD, models=models) as server:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import gzip
 import json
 import logging
 import socket
@@ -18,7 +19,7 @@ import pytest
 
 from codeact_magic.errors import BadCredentials, ContextTooLong, ModelError, ModelUnavailable
 from codeact_magic.events import Usage
-from codeact_magic.models import openai
+from codeact_magic.models import endpoint, openai
 from codeact_magic.models.openai import OpenAIModel, OpenAIOptions
 from codeact_magic.ports import ImagePart, Message, ReplyEnd, TextPart
 from codeact_magic.testing import Fault, ScriptedReply, ScriptedServer
@@ -302,6 +303,38 @@ async def test_a_date_to_wait_for_is_counted_in_seconds() -> None:
     assert isinstance(raised, ModelUnavailable)
     assert raised.retry_after is not None
     assert 0 < raised.retry_after <= 100
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"400 Bad Request"])
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("line", [b"x", b"data: x\n"])
+async def test_an_event_without_end_is_not_read(
+    status: bytes, compressed: bool, line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "MAX_EVENT", 1_000_000)
+    head = STREAM.replace(b"200 OK", status)
+    pieces = [b"data: ", *[line * (100_000 // len(line))] * 20]
+    if compressed:
+        head = head.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
+        pieces = [gzip.compress(b"".join(pieces))]
+    async with wire(head, *pieces) as base_url:
+        raised = await failure(base_url)
+    assert type(raised) is ModelError
+    assert str(raised).endswith("sent 1 MB without a blank line.")
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("size", [1, 2, 1000])
+async def test_many_events_may_be_long_together(end: bytes, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "MAX_EVENT", 80)
+    data = (chunk("a") * 2 + LAST).replace(b"\n", end)
+    async with wire(STREAM, *(data[at : at + size] for at in range(0, len(data), size))) as base_url:
+        assert "".join((await replied(base_url))[0]) == "aa"
+
+
+async def test_nothing_is_asked_for_in_a_compressed_form() -> None:
+    _, headers = await sent()
+    assert {name.lower(): value for name, value in headers.items()}["accept-encoding"] == "identity"
 
 
 async def test_it_does_not_retry_by_itself() -> None:

@@ -20,7 +20,7 @@ from codeact_magic.events import (
 from codeact_magic.loop import Limits
 from codeact_magic.models.dialect import Request
 from codeact_magic.models.openai import OpenAIModel
-from codeact_magic.ports import ReplyEnd
+from codeact_magic.ports import Message, ReplyEnd, TextPart
 from codeact_magic.replies import Block, parse
 from codeact_magic.session import Session
 from codeact_magic.testing import Fault, ScriptedReply, ScriptedServer
@@ -353,6 +353,41 @@ async def test_calls_are_ignored_where_none_was_offered() -> None:
 def events_of(*rows: dict[str, Any]) -> list[bytes]:
     last = {"type": "response.completed", "response": {"id": "resp_1", "output": []}}
     return [f"data: {json.dumps(row)}\n\n".encode() for row in (*rows, last)]
+
+
+HALF = "\ud83d"
+ITEMS: list[dict[str, Any]] = [
+    {"type": "message", "id": HALF, "content": [HALF]},
+    {"type": "function_call", "call_id": HALF, "name": "run_cell", "arguments": code("b")},
+]
+
+
+@pytest.mark.parametrize(
+    ("api", "pieces"),
+    [
+        (
+            "chat",
+            chat({"content": "a", "extra_content": {"x": HALF}}, call(code("b"), name="run_cell", id=HALF, more=HALF)),
+        ),
+        (
+            "responses",
+            events_of(
+                *({"type": "response.output_item.done", "item": each} for each in ITEMS),
+                {"type": "response.completed", "response": {"id": HALF}},
+            ),
+        ),
+    ],
+)
+async def test_half_a_character_in_what_is_sent_again_does_no_harm(api: str, pieces: list[bytes]) -> None:
+    messages = [Message("user", (TextPart("Go."),))]
+    async with wire(STREAM, *pieces) as base_url:
+        model = OpenAIModel(options(base_url, api=api, protocol="tools"))
+        for _ in range(3):
+            text = "".join([each async for each in model.stream(messages) if isinstance(each, str)])
+            assert [block.code for block in parse(text).blocks] == ["b"]
+            observed = Message("user", (TextPart("done", "observation", 1),))
+            messages += [Message("assistant", (TextPart(text, "reply"),)), observed]
+        await model.aclose()
 
 
 def item(arguments: str, **more: Any) -> dict[str, Any]:

@@ -824,3 +824,22 @@ async def test_cells_for_another_kernel_say_so() -> None:
         assert causes([event async for event in events]) == ["reply", "install", "again"]
     assert ran(it) == [code, f"%%in_kernel py\n{INSTALL}", code]
     assert it.notebook.asked[0][1] == "install: %pip install six"  # type: ignore[union-attr]
+
+
+class Silent:
+    """A model that thinks for ever and says nothing."""
+
+    name = "silent"
+
+    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | ReplyEnd, None]:
+        await asyncio.Event().wait()
+        yield ""
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_a_reply_of_which_nothing_comes_has_an_end_too() -> None:
+    events = await asked(Session(Silent(), FakeExecutor(), limits=Limits(reply_seconds=0.05)))
+    assert ends(events)[0].reason == "failed"
+    assert "still streaming after 0.05 s" in ends(events)[0].detail

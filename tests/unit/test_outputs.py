@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from codeact_magic.events import Output
-from codeact_magic.outputs import bounded, fold, plain, redact, secrets_in, text_of, valid
+from codeact_magic.outputs import bounded, fold, plain, redact, secrets_in, text_of, valid, visible
 
 from .fakes import clear, display, failure, stream, update
 
@@ -206,3 +206,17 @@ def test_lone_surrogates_are_replaced() -> None:
 
 def test_valid_text_is_left_alone() -> None:
     assert valid("µ → 🙂") == "µ → 🙂"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("x = 1\n\ty", "x = 1\n\ty"),
+        ("a\x1b[2K\rb", "a\\x1b[2K\\rb"),
+        ("a\u202eb\u200b", "a\\u202eb\\u200b"),
+        ("Größe → 🙂", "Größe → 🙂"),
+        ("\ud83d", "\\ud83d"),
+    ],
+)
+def test_what_a_terminal_would_hide_is_made_visible(text: str, shown: str) -> None:
+    assert visible(text) == shown

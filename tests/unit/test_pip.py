@@ -1,5 +1,6 @@
 """What a successful install prints becomes one line; a failed one is shown unchanged, and so is all else."""
 
+import random
 import subprocess
 import sys
 import zipfile
@@ -68,7 +69,7 @@ UV = (
 )
 UV_THERE = "\x1b[2mUsing Python 3.11.7 environment at: /venv\x1b[0m\r\n\x1b[2mChecked \x1b[1m1 package\x1b[0m \x1b[2min 0.88ms\x1b[0m\x1b[0m\r\n"
 CONDA = (
-    "Collecting package metadata (current_repodata.json): - \b\b\\ \b\bdone\nSolving environment: - \b\bdone\n\n\n"
+    "Channels:\n - conda-forge\n - defaults\nPlatform: linux-64\nCollecting package metadata (current_repodata.json): - \b\b\\ \b\bdone\nSolving environment: - \b\bdone\n\n\n"
     "## Package Plan ##\n\n  environment location: /opt/conda\n\n  added / updated specs:\n    - humanize\n\n\n"
     "The following NEW packages will be INSTALLED:\n\n  humanize           conda-forge/noarch::humanize-4.9.0-pyhd8ed1ab_0\n\n"
     "Preparing transaction: - \b\bdone\nVerifying transaction: | \b\bdone\nExecuting transaction: / \b\bdone\n"
@@ -124,6 +125,16 @@ UNCHANGED = {
     "conda, killed": CONDA[: CONDA.index("Executing")],
     "prints": "a\nb\n\n  c\n\n\nrow 1\r\n 50%|█████     |\r100%|██████████|\n\x1b[31mred\x1b[0m",
     "prints that resemble": "Collection\nInstalled it\nWARNING: low data\nNote: x\n + a==1\nUsing a lot\n[note] x\n",
+    "prints before an install that resemble": "Processing data/a.csv\nrows: 5\n",
+    "a build of the user's": "Building model\nBuilt model\nepoch 1\nDownloaded a.csv\nDone\n",
+    "a collection of the user's": "Collecting data\nrows: 5\n  more\n\nCollecting rows\nDone\n",
+    "an archive of the user's": "Processing data/a.tar.gz\nrows: 5\nDone\n",
+    "packages of the user's": "Installed 5 packages in 3 s\nInstalled 5 packages in 3s\nChecked 1 package in 3s\nDone\n",
+    "a success of the user's": "Successfully installed model-2\nSuccessfully built index\nDone\n",
+    "channels of the user's": "Channels:\n - red\n - green\nDone\nPlatform: x\nChannels:\n",
+    "indented prints": "  Downloading a\n  Preparing b\n  Installing\nDone\n  Preparing metadata (c)\nDone\n",
+    "a list that never comes": "Using Python 3.11.7 environment at: /venv\nInstalled 5 packages in 3ms\n",
+    "too many packages": f"Installed {'9' * 5001} packages in 3s\nAudited {'9' * 5001} packages in 3s\n",
     "empty": "",
     "a blank end": "\n\n",
 }
@@ -159,6 +170,77 @@ def test_what_is_printed_before_and_after_is_kept_in_order(case: str) -> None:
     assert folded("before\n\n", printed, "\nafter\n") == f"before\n\n{result}\nafter\n"
 
 
+SIX = "Collecting six\nSuccessfully installed six-1\n"
+
+
+@pytest.mark.parametrize(
+    ("printed", "result"),
+    [
+        (f"{SIX}Building model\nepoch 1\nDone\n", "Installed six-1.\nBuilding model\nepoch 1\nDone\n"),
+        (f"Processing data/a.csv\nrows: 5\n{SIX}", "Processing data/a.csv\nrows: 5\nInstalled six-1.\n"),
+        (f"Processing data/a.csv\n{SIX}", "Processing data/a.csv\nInstalled six-1.\n"),
+        (f"Collecting data\nrows: 5\n{SIX}", "Collecting data\nrows: 5\nInstalled six-1.\n"),
+        (f"Channels:\n - red\n{SIX}", "Channels:\n - red\nInstalled six-1.\n"),
+        (f"{SIX}Channels:\n - red\n{SIX}", "Installed six-1.\nChannels:\n - red\nInstalled six-1.\n"),
+        (
+            f"Collecting data\nChannels:\nBuilding model\n{SIX}",
+            "Collecting data\nChannels:\nBuilding model\nInstalled six-1.\n",
+        ),
+        (f"{SIX}Collecting data\nChecked 1 file\nDone\n", "Installed six-1.\nCollecting data\nChecked 1 file\nDone\n"),
+        (f"{SIX}[notice] all is well\nDEPRECATION: x\n", "Installed six-1.\n[notice] all is well\nDEPRECATION: x\n"),
+        (f"{THERE}Building model\nDone\n", "Already installed: pandas, six.\nBuilding model\nDone\n"),
+    ],
+)
+def test_what_the_user_prints_is_neither_lost_nor_moved(printed: str, result: str) -> None:
+    assert folded(printed) == result
+    assert folded(*printed) == result
+
+
+SIZE = 100_000
+ADVERSARIAL = [
+    "Successfully installed " + "a-a" * 667 + " !",
+    *(f"Successfully installed {part * (SIZE // len(part))} !" for part in ("a-a", "a-", "-", "a-a ", "a")),
+    *(f"Requirement already satisfied: {part * (SIZE // len(part))}" for part in ("a", "a ", " (from ", " (from -")),
+    *(f"Collecting {part * (SIZE // len(part))} !" for part in ("a", "a ", " @", "\r", "a\r")),
+    *(f"  x {part * (SIZE // len(part))}" for part in ("::", "::-", "::a-", "a", " ", "-")),
+    *(f"{word} {'9' * SIZE} packages in {'9' * SIZE}" for word in ("Installed", "Resolved", "Audited")),
+    *(f"{word} {'a.whl/' * (SIZE // 6)}!" for word in ("Downloading", "Processing", "Using cached", "Obtaining")),
+    *(f" + {part * (SIZE // len(part))}" for part in ("a", "=", "==", "a==", " ")),
+    *(part * (SIZE // len(part)) for part in (" ", "\r", "\b", "\x1b[", "\x1b[0", "\x1b]", "WARNING: The script ")),
+]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "before",
+    [
+        "",
+        "Collecting six\n",
+        "Using Python 3.11 environment at x\nInstalled 9 packages in 1ms\n",
+        "Solving environment: \n",
+    ],
+)
+def test_long_lines_take_no_longer_than_short_ones(before: str) -> None:
+    parts = ["a", "-", " ", "::", "==", "\r", "\x1b[", "(from ", "Collecting ", "9", "Successfully installed ", "\n"]
+    chosen = random.Random(1)
+    for line in [*ADVERSARIAL, *("".join(chosen.choices(parts, k=SIZE // 3)) for _ in range(5))]:
+        pieces = [line[at : at + 1000] for at in range(0, len(line), 1000)]
+        assert folded(before, f"{line}\n").endswith("\n")
+        assert folded(before, *pieces, "\n").endswith("\n")
+
+
+@pytest.mark.timeout(120)
+def test_a_line_may_come_one_character_at_a_time() -> None:
+    line = f"Collecting {'a' * SIZE} !\n"
+    assert folded(*line) == line
+
+
+@pytest.mark.timeout(120)
+def test_more_packages_than_are_held_are_shown() -> None:
+    lines = "".join(f"Requirement already satisfied: a{number} in x\n" for number in range(50_000))
+    assert folded(lines) == lines
+
+
 @pytest.mark.parametrize("text", ["a\n", "a", "100%", "  50%|", "Name? ", "."])
 def test_what_no_installer_prints_passes_at_once(text: str) -> None:
     assert PipFold().take("stdout", text) == [("stdout", text)]
@@ -172,7 +254,7 @@ def test_the_rest_of_a_line_that_was_begun_passes_too() -> None:
 
 def test_a_line_of_another_origin_passes_while_an_install_goes_on() -> None:
     fold = PipFold()
-    assert fold.take("stdout", "Collecting six\n") == []
+    assert fold.take("stdout", "Collecting six\nInstalling collected packages: six\n") == []
     assert fold.take("stdout", "from a thread\n") == [("stdout", "from a thread\n")]
     assert fold.take("stdout", "Successfully installed six-1.17.0\n") == [("stdout", "Installed six-1.17.0.\n")]
 
@@ -196,7 +278,9 @@ def test_both_streams_are_given_back_in_order() -> None:
 
 def test_many_packages_are_counted() -> None:
     packages = " ".join(f"package{number}-1.0" for number in range(30))
-    assert folded(f"Successfully installed {packages}\n").endswith(", package19-1.0 and 10 more.\n")
+    assert folded(f"Collecting package0\nSuccessfully installed {packages}\n").endswith(
+        ", package19-1.0 and 10 more.\n"
+    )
 
 
 def test_an_endless_progress_bar_keeps_its_last_frame() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -281,6 +282,29 @@ def test_the_memory_is_bounded_and_keeps_what_is_asked_for() -> None:
     memory.keep(digest, "one more", Kept())
     assert memory.recall(b"", [PROMPT, REPLY])[0][1]
     assert len(memory._kept) == MAX_REPLIES
+
+
+def test_what_is_kept_can_be_sent() -> None:
+    memory = Memory()
+    _, digest = memory.recall(b"", [PROMPT])
+    items = [{"id": "a\ud83d", "content": [{"text\ude42": "é\ud83d 🙂", "n": [1, 0.5, None, True]}]}]
+    memory.keep(digest, "a reply", Kept(items=items, calls=[Call("a\ud83d", 1, "x")], response="b\ude42"))
+    _, kept = memory.recall(b"", [PROMPT, REPLY])[0]
+    assert kept == Kept(
+        items=[{"id": "a?", "content": [{"text?": "é? 🙂", "n": [1, 0.5, None, True]}]}],
+        calls=(Call("a?", 1, "x"),),
+        response="b?",
+    )
+
+
+def test_what_is_nested_too_deeply_is_not_kept() -> None:
+    memory = Memory()
+    _, digest = memory.recall(b"", [PROMPT])
+    item: dict[str, Any] = {}
+    for _ in range(200_000):
+        item = {"x": item}
+    memory.keep(digest, "a reply", Kept(items=[item]))
+    assert memory.recall(b"", [PROMPT, REPLY])[0] == [None, None]
 
 
 @pytest.mark.parametrize(
