@@ -182,7 +182,7 @@ def check_shown(lines: list[str], rows: list[Any], records: list[Record]) -> Non
     for line in lines:
         if ran := re.fullmatch(r"  \[(\d+)\] (✓|✗ ZeroDivisionError: \S+ \S+ \S+) (.+) \d+\.\d s", line):
             cell = counted[int(ran[1])]
-            assert ran[3][:60] == cell.source.replace("\n", " ⏎ ")[:60]
+            assert ran[3][:60] == " ".join(cell.source.replace("\n", " ⏎ ").split())[:60]
             assert shown(cell) == MADE[cell.source]
             assert cell.metadata.codeact.status == ("ok" if ran[2] == "✓" else "error")
         elif line.startswith("  "):
